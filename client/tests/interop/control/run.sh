@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Starts a real RocketMQ (name server and broker) for comparison.
+#
+# control/run.sh STORE_DIR [namesrvPort=N] [listenPort=N] [key=value ...]     key: any key of broker.conf
+# Environment: CONTROL_HEAP (default 1g).
+# Prints `ready namesrv=… broker=…` when it serves; stops on SIGTERM or when its standard input ends.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+[ $# -ge 1 ] || { sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+store=$1
+
+built=$here/target/built
+if [ ! -e "$built" ] || [ -n "$(find "$here/pom.xml" "$here/src" -newer "$built" -print -quit)" ]; then
+    mvn -q -B -f "$here/pom.xml" compile dependency:copy-dependencies >&2
+    touch "$built"
+fi
+
+mkdir -p "$store"
+heap=${CONTROL_HEAP:-1g}
+# user.home: RocketMQ writes its logs below it. The opened packages are what RocketMQ's own start script opens on JDK 17.
+exec java "-Xms$heap" "-Xmx$heap" -XX:MaxDirectMemorySize=1g "-Duser.home=$store" \
+    --add-opens=java.base/java.nio=ALL-UNNAMED --add-opens=java.base/sun.nio.ch=ALL-UNNAMED \
+    --add-opens=java.base/java.lang=ALL-UNNAMED --add-opens=java.base/jdk.internal.misc=ALL-UNNAMED \
+    --add-exports=java.base/jdk.internal.ref=ALL-UNNAMED --add-exports=java.base/sun.nio.ch=ALL-UNNAMED \
+    -cp "$here/target/classes:$here/target/lib/*" interop.control.Control "$@"
