@@ -1,0 +1,223 @@
+//! What can go wrong, one enum per kind of call.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use crate::LogOffset;
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has the store open.
+    #[error(
+        "the store {path} is in use by {holder}; stop that process or choose another store path",
+        path = path.display()
+    )]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// The process that holds the lock, as far as it is known.
+        holder: String,
+    },
+    /// The store was written by a later version.
+    #[error(
+        "the store {path} has schema version {found}, this program knows versions up to {known}; \
+         run the version that wrote it or a newer one",
+        path = path.display()
+    )]
+    Schema {
+        /// Directory of the store.
+        path: PathBuf,
+        /// Version found in the store.
+        found: u32,
+        /// Newest version that this program reads.
+        known: u32,
+    },
+    /// A setting is outside its bounds.
+    #[error("{setting} is {value}, it must be {bounds}")]
+    Setting {
+        /// Name of the setting.
+        setting: &'static str,
+        /// The value that was refused.
+        value: u64,
+        /// What would be accepted.
+        bounds: &'static str,
+    },
+    /// A file operation failed.
+    #[error("cannot {action} {path}: {source}", path = path.display())]
+    File {
+        /// What was attempted.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// Segments of the commit log are missing or have the wrong length.
+    #[error(
+        "the commit log {path} has a gap: a segment should start at {expected}, the next one \
+         starts at {found}; restore the missing segment",
+        path = path.display()
+    )]
+    LogGap {
+        /// Directory of the commit log.
+        path: PathBuf,
+        /// Where the next segment should start.
+        expected: LogOffset,
+        /// Where it starts.
+        found: LogOffset,
+    },
+    /// The log ends before the position that was durable.
+    #[error(
+        "the commit log {path} ends at {end}, but everything up to {durable} had been made \
+         durable; restore the missing segments",
+        path = path.display()
+    )]
+    LogShort {
+        /// Directory of the commit log.
+        path: PathBuf,
+        /// Where the log ends.
+        end: LogOffset,
+        /// Position that had been durable.
+        durable: LogOffset,
+    },
+    /// There is a log and no index: topics and consumer offsets cannot be rebuilt from the log.
+    #[error(
+        "the commit log holds records up to {end}, but the index {path} is missing or empty; \
+         restore the index directory",
+        path = path.display()
+    )]
+    IndexMissing {
+        /// Directory of the index.
+        path: PathBuf,
+        /// Where the log ends.
+        end: LogOffset,
+    },
+    /// RocksDB reports an error.
+    #[error("cannot open the index {path}: {source}", path = path.display())]
+    Index {
+        /// Directory of the index.
+        path: PathBuf,
+        /// RocksDB's reason.
+        source: rocksdb::Error,
+    },
+    /// A stored value cannot be decoded.
+    #[error("the index holds a damaged {what}: {reason}; restore the index from a backup")]
+    Damaged {
+        /// Which value.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// The store has stopped for good: the first reason, kept until the process ends.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store has stopped accepting writes: {reason}; repair the disk and restart the broker")]
+pub struct Poison {
+    /// What failed first.
+    pub reason: Arc<str>,
+}
+
+/// Why nothing of a batch was appended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The store has failed before.
+    #[error(transparent)]
+    Poisoned(#[from] Poison),
+    /// The record is larger than the configured limit or a segment.
+    #[error("the record has {size} bytes, the limit is {limit}")]
+    TooLarge {
+        /// Size of the record in bytes.
+        size: usize,
+        /// Largest accepted size in bytes.
+        limit: usize,
+    },
+    /// The queue is not one of the topic's.
+    #[error("the topic {topic} has no queue {queue_id}; it has {queues}")]
+    NoQueue {
+        /// Name of the topic.
+        topic: String,
+        /// The queue that was asked for.
+        queue_id: u32,
+        /// Number of queues.
+        queues: usize,
+    },
+    /// The topic was deleted after the batch was prepared.
+    #[error("the topic {topic} has just been deleted; look it up again")]
+    TopicDeleted {
+        /// Name of the topic.
+        topic: String,
+    },
+    /// The record cannot be encoded.
+    #[error("the record cannot be encoded: {0}")]
+    Record(#[from] protocol::record::RecordError),
+    /// No segment could be allocated.
+    #[error("no space for another commit-log segment: {reason}; free some disk space")]
+    NoSpace {
+        /// The operating system's reason.
+        reason: Arc<str>,
+    },
+    /// The index is too far behind the log.
+    #[error("the index is {pending} blocks behind the log; send again later")]
+    Busy {
+        /// Blocks and slices that wait for the index writer.
+        pending: usize,
+    },
+    /// The state of a queue cannot be read from the index.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The store is being closed.
+    #[error("the store is closing")]
+    Closed,
+}
+
+/// Why something cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The read would touch the disk or RocksDB and the caller asked for memory only.
+    #[error("the data is not in memory; repeat the read where blocking is allowed")]
+    Cold,
+    /// The record at this position is damaged.
+    #[error("the record at log offset {log_offset} is damaged: {reason}")]
+    Damaged {
+        /// Position of the record.
+        log_offset: LogOffset,
+        /// What is wrong.
+        reason: String,
+    },
+    /// RocksDB reports an error, or holds a value that cannot be decoded.
+    #[error("the index cannot be read: {reason}")]
+    Index {
+        /// RocksDB's reason.
+        reason: String,
+    },
+}
+
+/// Why a change of topics or groups did not happen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// The store has failed before, or with this change.
+    #[error(transparent)]
+    Poisoned(#[from] Poison),
+    /// There is no such topic.
+    #[error("there is no topic {name}")]
+    NoTopic {
+        /// Its name.
+        name: String,
+    },
+    /// There is no such consumer group.
+    #[error("there is no consumer group {name}")]
+    NoGroup {
+        /// Its name.
+        name: String,
+    },
+    /// Too many changes wait already.
+    #[error("{pending} changes of topics and groups wait already; try again later")]
+    Busy {
+        /// Number of waiting changes.
+        pending: usize,
+    },
+    /// The store is being closed.
+    #[error("the store is closing")]
+    Closed,
+}
