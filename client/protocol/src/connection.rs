@@ -1,0 +1,601 @@
+//! One socket, both directions: requests in, replies out, and requests out, replies in.
+//!
+//! One task per socket reads everything that is there, hands each frame to the [`Service`] and
+//! then writes everything that was answered in one vectored write. Other tasks (a held pull, a
+//! rebalance notification) only append to the outbox and wake that task.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future,
+    io::{self, IoSlice},
+    net::SocketAddr,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, oneshot, watch},
+};
+
+use crate::{
+    code::{RequestCode, ResponseCode},
+    frame::{self, Encoding, Frame, Head, Ticket},
+    header::{EncodeHeader, HeaderError, NoHeader},
+    limits,
+};
+
+/// Bytes read from one peer before its requests are served and others get a turn.
+const TURN_BYTES: usize = 256 * 1024;
+/// With this much unsent, nothing more is read from the peer until it has taken some of it.
+const OUTBOX_PAUSE_BYTES: usize = 4 * 1024 * 1024;
+/// Bodies below this size are copied behind their header; longer ones are sent from where they are.
+const COPY_MAX_BYTES: usize = 512;
+/// Slices of one vectored write.
+const WRITE_SLICES: usize = 64;
+
+/// What a process does with the requests that reach it over its connections.
+pub trait Service: Send + Sync + 'static {
+    /// What is gathered while the frames of one read are handled, to be done at once at its end.
+    type Turn: Default + Send + 'static;
+
+    /// Handles one request. It must not block: what has to wait goes through
+    /// [`Connection::spawn`]. A panic answers this request with an error and harms no other.
+    fn request(&self, connection: &Arc<Connection>, frame: Frame, turn: &mut Self::Turn);
+
+    /// Called after the last frame of one read.
+    fn turn_end(&self, _connection: &Arc<Connection>, _turn: &mut Self::Turn) {}
+
+    /// Called once, after the connection has ended.
+    fn closed(&self, _connection: &Arc<Connection>) {}
+}
+
+/// A peer that serves nothing: every request is answered as unknown.
+impl Service for () {
+    type Turn = ();
+
+    fn request(&self, connection: &Arc<Connection>, frame: Frame, (): &mut ()) {
+        connection.unsupported(frame.ticket());
+    }
+}
+
+/// Bounds of one connection.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionConfig {
+    /// Closed after this long without a byte in or out.
+    pub idle: Duration,
+    /// Closed when more bytes than this wait for a peer that does not read.
+    pub outbox_max_bytes: usize,
+    /// How requests to the peer are written. Replies use the encoding of their request.
+    pub encoding: Encoding,
+}
+
+impl Default for ConnectionConfig {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(120),
+            outbox_max_bytes: 64 * 1024 * 1024,
+            encoding: Encoding::Json,
+        }
+    }
+}
+
+/// The body of a reply or request.
+#[derive(Debug, Default)]
+pub enum Body {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// One piece.
+    Bytes(Bytes),
+    /// Several pieces, sent from where they are.
+    Slices(Vec<Bytes>),
+}
+
+/// Why a request to a peer has no reply.
+#[derive(Clone, Debug, Error)]
+pub enum CallError {
+    /// No connection could be made.
+    #[error("cannot connect to {address}: {reason}")]
+    Connect {
+        /// Whom.
+        address: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The connection ended before the reply.
+    #[error("the connection to {address} ended before it answered")]
+    Closed {
+        /// Whom.
+        address: String,
+    },
+    /// No reply in time.
+    #[error("{address} did not answer within {timeout_ms} ms")]
+    Timeout {
+        /// Whom.
+        address: String,
+        /// How long was waited, in milliseconds.
+        timeout_ms: u128,
+    },
+    /// The frame would exceed [`limits::FRAME_MAX_BYTES`].
+    #[error("a request of {size} bytes exceeds the frame limit of {max} bytes", max = limits::FRAME_MAX_BYTES)]
+    TooLarge {
+        /// Size of its body in bytes.
+        size: usize,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    Open,
+    /// Nothing more is read; what is being handled is still answered.
+    Draining,
+    Closed,
+}
+
+/// A live socket. Share it by `Arc`; it ends when the peer leaves, on [`Connection::close`], or
+/// when the server drains.
+#[derive(Debug)]
+pub struct Connection {
+    id: u64,
+    peer: SocketAddr,
+    local: SocketAddr,
+    config: ConnectionConfig,
+    outbox: Mutex<Outbox>,
+    wake: Notify,
+    /// Set while the connection's own task runs handlers: it looks at the outbox right after.
+    in_turn: AtomicBool,
+    state: watch::Sender<State>,
+    calls: Mutex<HashMap<i32, oneshot::Sender<Frame>>>,
+    next_opaque: AtomicI32,
+    /// Handlers that run in tasks of their own.
+    working: AtomicUsize,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Connection {
+    pub(crate) fn new(stream: &TcpStream, config: ConnectionConfig) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            peer: stream.peer_addr()?,
+            local: stream.local_addr()?,
+            config,
+            outbox: Mutex::default(),
+            wake: Notify::new(),
+            in_turn: AtomicBool::new(false),
+            state: watch::Sender::new(State::Open),
+            calls: Mutex::default(),
+            next_opaque: AtomicI32::new(1),
+            working: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Unique in this process.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The peer's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// This side's address.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Answers a request. Does nothing when the request was one-way or the connection has ended.
+    pub fn reply(
+        &self,
+        ticket: Ticket,
+        code: ResponseCode,
+        remark: Option<&str>,
+        header: &(impl EncodeHeader + ?Sized),
+        body: Body,
+    ) {
+        if !ticket.oneway {
+            self.send(&Head::reply(ticket, code, remark), header, body);
+        }
+    }
+
+    /// Answers a request with an error and no header.
+    pub fn reject(&self, ticket: Ticket, code: ResponseCode, remark: &str) {
+        self.reply(ticket, code, Some(remark), &NoHeader, Body::Empty);
+    }
+
+    /// Answers a request whose code is unknown here, as RocketMQ does.
+    pub fn unsupported(&self, ticket: Ticket) {
+        tracing::warn!(peer = %self.peer, code = ticket.code, "request code is not supported");
+        let remark = format!(" request type {} not supported", ticket.code);
+        self.reject(ticket, ResponseCode::REQUEST_CODE_NOT_SUPPORTED, &remark);
+    }
+
+    /// Answers a request whose header lacks something.
+    pub fn bad_header(&self, ticket: Ticket, error: &HeaderError) {
+        tracing::debug!(peer = %self.peer, code = ticket.code, %error, "request refused");
+        self.reject(ticket, ResponseCode::SYSTEM_ERROR, &error.to_string());
+    }
+
+    /// Sends a request and waits for its reply.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped; a late reply is then ignored.
+    ///
+    /// # Errors
+    ///
+    /// When the connection ends or `timeout` passes first. An error reply is not an error here.
+    pub async fn request(
+        &self,
+        code: RequestCode,
+        header: &(impl EncodeHeader + ?Sized),
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Frame, CallError> {
+        self.check_size(&body)?;
+        let opaque = self.next_opaque.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        lock(&self.calls).insert(opaque, sender);
+        let _forget = Forget { connection: self, opaque };
+        if self.is_closed() {
+            return Err(self.closed_error());
+        }
+        let head = Head::request(code.as_i32(), opaque, self.config.encoding, false);
+        self.send(&head, header, Body::Bytes(body));
+        match tokio::time::timeout(timeout, receiver).await {
+            Ok(Ok(frame)) => Ok(frame),
+            Ok(Err(_)) => Err(self.closed_error()),
+            Err(_) => Err(CallError::Timeout {
+                address: self.peer.to_string(),
+                timeout_ms: timeout.as_millis(),
+            }),
+        }
+    }
+
+    /// Sends a request that wants no reply.
+    ///
+    /// # Errors
+    ///
+    /// When the connection has ended. Success does not mean that the peer received it.
+    pub fn oneway(
+        &self,
+        code: RequestCode,
+        header: &(impl EncodeHeader + ?Sized),
+        body: Bytes,
+    ) -> Result<(), CallError> {
+        self.check_size(&body)?;
+        if self.is_closed() {
+            return Err(self.closed_error());
+        }
+        let opaque = self.next_opaque.fetch_add(1, Ordering::Relaxed);
+        let head = Head::request(code.as_i32(), opaque, self.config.encoding, true);
+        self.send(&head, header, Body::Bytes(body));
+        Ok(())
+    }
+
+    /// Runs a handler that has to wait. If it panics, the request is answered with an error.
+    pub fn spawn(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        handler: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.working.fetch_add(1, Ordering::AcqRel);
+        let connection = Arc::clone(self);
+        let task = tokio::spawn(handler);
+        tokio::spawn(async move {
+            if task.await.is_err_and(|error| error.is_panic()) {
+                connection.panicked(ticket);
+            }
+            connection.working.fetch_sub(1, Ordering::AcqRel);
+            connection.wake.notify_one();
+        });
+    }
+
+    /// Resolves when the connection drains or has ended: a held request should be answered now.
+    pub async fn closing(&self) {
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = self.state.subscribe().wait_for(|state| *state != State::Open).await;
+    }
+
+    /// Whether the connection has ended.
+    pub fn is_closed(&self) -> bool {
+        *self.state.borrow() == State::Closed
+    }
+
+    /// Ends the connection at once; `reason` is logged.
+    pub fn close(&self, reason: &str) {
+        let was = self.state.send_replace(State::Closed);
+        if was != State::Closed {
+            tracing::debug!(peer = %self.peer, reason, "connection closes");
+        }
+        self.wake.notify_one();
+    }
+
+    /// Reads nothing more, answers what is being handled, then ends.
+    pub(crate) fn drain(&self) {
+        self.state.send_if_modified(|state| {
+            let open = *state == State::Open;
+            if open {
+                *state = State::Draining;
+            }
+            open
+        });
+        self.wake.notify_one();
+    }
+
+    fn check_size(&self, body: &Bytes) -> Result<(), CallError> {
+        // The header is bounded by the names and properties that callers check; 1 MiB covers it.
+        if body.len() > limits::FRAME_MAX_BYTES - (1 << 20) {
+            return Err(CallError::TooLarge { size: body.len() });
+        }
+        Ok(())
+    }
+
+    fn closed_error(&self) -> CallError {
+        CallError::Closed { address: self.peer.to_string() }
+    }
+
+    fn panicked(&self, ticket: Ticket) {
+        tracing::error!(peer = %self.peer, code = ticket.code, "the handler of a request panicked");
+        let remark = "the request failed by an internal error; see the log of this process";
+        self.reject(ticket, ResponseCode::SYSTEM_ERROR, remark);
+    }
+
+    fn send(&self, head: &Head<'_>, header: &(impl EncodeHeader + ?Sized), body: Body) {
+        let mut outbox = lock(&self.outbox);
+        outbox.push(head, header, body);
+        let overflow = outbox.bytes > self.config.outbox_max_bytes;
+        drop(outbox);
+        if overflow {
+            tracing::warn!(
+                peer = %self.peer,
+                limit_bytes = self.config.outbox_max_bytes,
+                "the peer does not read its replies; connection closes"
+            );
+            self.close("the peer does not read");
+        } else if !self.in_turn.load(Ordering::Acquire) {
+            self.wake.notify_one();
+        }
+    }
+}
+
+/// Forgets a call whose caller is gone.
+struct Forget<'a> {
+    connection: &'a Connection,
+    opaque: i32,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        lock(&self.connection.calls).remove(&self.opaque);
+    }
+}
+
+/// A panic while one of these locks is held leaves a valid value: every update is one call.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Frames that wait to be written: whole pieces, then small frames gathered behind them.
+#[derive(Debug, Default)]
+struct Outbox {
+    pieces: VecDeque<Bytes>,
+    gathered: BytesMut,
+    bytes: usize,
+}
+
+impl Outbox {
+    fn push(&mut self, head: &Head<'_>, header: &(impl EncodeHeader + ?Sized), body: Body) {
+        let before = self.gathered.len();
+        let slices = match body {
+            Body::Empty => Vec::new(),
+            Body::Bytes(bytes) => {
+                frame::write(&mut self.gathered, head, header, bytes.len());
+                if bytes.len() <= COPY_MAX_BYTES {
+                    self.gathered.extend_from_slice(&bytes);
+                    self.bytes += self.gathered.len() - before;
+                    return;
+                }
+                self.bytes += self.gathered.len() - before + bytes.len();
+                self.seal();
+                self.pieces.push_back(bytes);
+                return;
+            }
+            Body::Slices(slices) => slices,
+        };
+        let body_len = slices.iter().map(Bytes::len).sum();
+        frame::write(&mut self.gathered, head, header, body_len);
+        self.bytes += self.gathered.len() - before + body_len;
+        if !slices.is_empty() {
+            self.seal();
+            self.pieces.extend(slices);
+        }
+    }
+
+    fn seal(&mut self) {
+        if !self.gathered.is_empty() {
+            self.pieces.push_back(self.gathered.split().freeze());
+        }
+    }
+
+    /// Writes as much as the socket takes.
+    fn write(&mut self, stream: &TcpStream) -> io::Result<()> {
+        self.seal();
+        while !self.pieces.is_empty() {
+            let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+            let mut count = 0;
+            for (slot, piece) in slices.iter_mut().zip(&self.pieces) {
+                *slot = IoSlice::new(piece);
+                count += 1;
+            }
+            match stream.try_write_vectored(slices.get(..count).unwrap_or_default()) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => self.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        self.bytes = self.bytes.saturating_sub(written);
+        while let Some(piece) = self.pieces.front_mut() {
+            if piece.len() > written {
+                let _ = piece.split_to(written);
+                return;
+            }
+            written -= piece.len();
+            self.pieces.pop_front();
+        }
+    }
+}
+
+/// Serves `stream` until it ends. The caller's task is the connection's task.
+pub(crate) async fn drive<S: Service>(
+    connection: Arc<Connection>,
+    stream: TcpStream,
+    service: Arc<S>,
+) {
+    let outcome = Driver { connection: &connection, stream: &stream, service: &*service }.run().await;
+    match outcome {
+        Ok(()) => {}
+        Err(End::Malformed(reason)) => {
+            tracing::warn!(peer = %connection.peer, %reason, "frame rejected; connection closes");
+        }
+        Err(End::Io(error)) => {
+            tracing::debug!(peer = %connection.peer, %error, "connection ended");
+        }
+    }
+    connection.close("ended");
+    lock(&connection.calls).clear();
+    service.closed(&connection);
+}
+
+#[derive(Debug, Error)]
+enum End {
+    #[error(transparent)]
+    Malformed(#[from] frame::Malformed),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+struct Driver<'a, S> {
+    connection: &'a Arc<Connection>,
+    stream: &'a TcpStream,
+    service: &'a S,
+}
+
+impl<S: Service> Driver<'_, S> {
+    async fn run(&self) -> Result<(), End> {
+        let mut buffer = BytesMut::new();
+        let mut turn = S::Turn::default();
+        let mut idle_check = tokio::time::interval(self.connection.config.idle / 4);
+        idle_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut quiet_ticks = 0;
+        loop {
+            let backlog = self.flush()?;
+            let state = *self.connection.state.borrow();
+            match state {
+                State::Closed => return Ok(()),
+                State::Draining
+                    if backlog == 0 && self.connection.working.load(Ordering::Acquire) == 0 =>
+                {
+                    return Ok(());
+                }
+                State::Open | State::Draining => {}
+            }
+            tokio::select! {
+                ready = self.stream.readable(), if state == State::Open && backlog < OUTBOX_PAUSE_BYTES => {
+                    ready?;
+                    quiet_ticks = 0;
+                    if !self.read(&mut buffer, &mut turn)? {
+                        return Ok(());
+                    }
+                }
+                ready = self.stream.writable(), if backlog > 0 => {
+                    ready?;
+                    quiet_ticks = 0;
+                }
+                () = self.connection.wake.notified() => quiet_ticks = 0,
+                _ = idle_check.tick() => {
+                    quiet_ticks += 1;
+                    // The first tick is immediate, hence one more than the four quarters.
+                    if quiet_ticks > 5 {
+                        tracing::debug!(peer = %self.connection.peer, "idle connection closes");
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes what waits and returns how many bytes still do.
+    fn flush(&self) -> io::Result<usize> {
+        let mut outbox = lock(&self.connection.outbox);
+        outbox.write(self.stream)?;
+        Ok(outbox.bytes)
+    }
+
+    /// Reads what is there and serves it; `false` when the peer has ended its side.
+    fn read(&self, buffer: &mut BytesMut, turn: &mut S::Turn) -> Result<bool, End> {
+        let mut budget = TURN_BYTES;
+        let mut open = true;
+        while budget > 0 {
+            if buffer.capacity() - buffer.len() < 4 * 1024 {
+                // A half-received frame gets room in steps, never by what its prefix claims.
+                buffer.reserve(64 * 1024);
+            }
+            match self.stream.try_read_buf(buffer) {
+                Ok(0) => {
+                    open = false;
+                    break;
+                }
+                Ok(count) => budget = budget.saturating_sub(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.connection.in_turn.store(true, Ordering::Release);
+        let outcome = self.serve(buffer, turn);
+        self.guard(None, || self.service.turn_end(self.connection, turn));
+        self.connection.in_turn.store(false, Ordering::Release);
+        outcome?;
+        Ok(open)
+    }
+
+    fn serve(&self, buffer: &mut BytesMut, turn: &mut S::Turn) -> Result<(), frame::Malformed> {
+        while let Some(bytes) = frame::split(buffer)? {
+            let frame = Frame::decode(bytes)?;
+            if frame.is_reply() {
+                let call = lock(&self.connection.calls).remove(&frame.opaque);
+                if let Some(call) = call {
+                    // The caller may have given up in this moment.
+                    let _ = call.send(frame);
+                }
+                continue;
+            }
+            let ticket = frame.ticket();
+            self.guard(Some(ticket), || self.service.request(self.connection, frame, turn));
+        }
+        Ok(())
+    }
+
+    /// Keeps a handler's panic inside its request.
+    fn guard(&self, ticket: Option<Ticket>, handler: impl FnOnce()) {
+        if std::panic::catch_unwind(AssertUnwindSafe(handler)).is_err() {
+            match ticket {
+                Some(ticket) => self.connection.panicked(ticket),
+                None => self.connection.close("the end of a turn panicked"),
+            }
+        }
+    }
+}

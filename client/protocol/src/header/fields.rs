@@ -1,0 +1,78 @@
+//! The named string fields of a received header, kept as spans of the frame's own bytes.
+
+use bytes::Bytes;
+
+use crate::{frame::Malformed, limits};
+
+/// Fields in the order in which they were received. A lookup is a scan: headers have at most a
+/// few dozen fields, and the hot ones are decoded in one pass.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    header: Bytes,
+    /// Text that was escaped in the header, unescaped.
+    unescaped: String,
+    spans: Vec<(Span, Span)>,
+}
+
+/// Where a piece of text lies.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Span {
+    /// In the header, verbatim.
+    Header { start: usize, end: usize },
+    /// In [`Fields::unescaped`].
+    Unescaped { start: usize, end: usize },
+}
+
+impl Fields {
+    pub(super) fn new(header: Bytes) -> Self {
+        Self { header, unescaped: String::new(), spans: Vec::with_capacity(16) }
+    }
+
+    /// The buffer that unescaped text is appended to.
+    pub(super) fn unescaped(&mut self) -> &mut String {
+        &mut self.unescaped
+    }
+
+    pub(super) fn push(&mut self, key: Span, value: Span) -> Result<(), Malformed> {
+        if self.spans.len() >= limits::HEADER_FIELDS_MAX {
+            return Err(Malformed::TooManyFields);
+        }
+        self.spans.push((key, value));
+        Ok(())
+    }
+
+    pub(super) fn text(&self, span: Span) -> &str {
+        match span {
+            Span::Header { start, end } => self
+                .header
+                .get(start..end)
+                .and_then(|bytes| std::str::from_utf8(bytes).ok())
+                .unwrap_or_default(),
+            Span::Unescaped { start, end } => self.unescaped.get(start..end).unwrap_or_default(),
+        }
+    }
+
+    /// The value of `name`; the last one when a peer repeats it, as RocketMQ's map has it.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.spans
+            .iter()
+            .rev()
+            .find(|(key, _)| self.text(*key) == name)
+            .map(|(_, value)| self.text(*value))
+    }
+
+    /// All names and values in the order received.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.spans.iter().map(|(key, value)| (self.text(*key), self.text(*value)))
+    }
+
+    /// Number of fields.
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Whether there are no fields.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+}

@@ -1,0 +1,404 @@
+//! The JSON header (type byte 0), scanned in place. It accepts what RocketMQ's parsers accept of
+//! any client: any order, unknown keys, numbers as strings and strings as numbers, enums as
+//! ordinals, a trailing newline. Layout: WIRE.md.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+use super::fields::{Fields, Span};
+use crate::frame::{Encoding, Frame, Head, Language, Malformed};
+
+/// Nested values deeper than this are refused; real headers have two levels.
+const DEPTH_MAX: usize = 32;
+
+/// Reads a JSON header; the caller adds the body.
+pub(crate) fn decode(header: Bytes) -> Result<Frame, Malformed> {
+    let text = std::str::from_utf8(&header).map_err(|_| Malformed::Utf8 { what: "header" })?;
+    let mut scanner = Scanner { text: text.as_bytes(), position: 0 };
+    let mut frame = Frame {
+        code: 0,
+        language: Language::Other,
+        version: 0,
+        opaque: 0,
+        flag: 0,
+        encoding: Encoding::Json,
+        remark: None,
+        fields: Fields::new(header.clone()),
+        body: Bytes::new(),
+    };
+    let mut has_code = false;
+    scanner.object(|scanner, key, scratch| {
+        match scanner.key_text(key, scratch) {
+            "code" => {
+                frame.code = scanner.integer("code")?;
+                has_code = true;
+            }
+            "flag" => frame.flag = scanner.integer("flag")?,
+            "opaque" => frame.opaque = scanner.integer("opaque")?,
+            "version" => frame.version = scanner.integer("version")?,
+            "language" => {
+                let value = scanner.value(&mut frame.fields)?;
+                frame.language =
+                    value.map_or(Language::Other, |span| Language::from_text(frame.fields.text(span)));
+            }
+            "remark" => {
+                let value = scanner.value(&mut frame.fields)?;
+                frame.remark = value
+                    .map(|span| frame.fields.text(span).to_owned())
+                    .filter(|text| !text.is_empty());
+            }
+            "extFields" => ext_fields(scanner, &mut frame.fields)?,
+            _ => scanner.skip_value(0)?,
+        }
+        Ok(())
+    })?;
+    scanner.skip_space();
+    if scanner.position < scanner.text.len() {
+        return Err(scanner.unexpected("the end of the header"));
+    }
+    if !has_code {
+        return Err(Malformed::NoCode);
+    }
+    Ok(frame)
+}
+
+fn ext_fields(scanner: &mut Scanner<'_>, fields: &mut Fields) -> Result<(), Malformed> {
+    scanner.skip_space();
+    if scanner.peek() != Some(b'{') {
+        return scanner.skip_value(0);
+    }
+    scanner.object(|scanner, key, scratch| {
+        let key = match key {
+            Token::Verbatim { start, end } => Span::Header { start, end },
+            Token::Escaped => {
+                let buffer = fields.unescaped();
+                let start = buffer.len();
+                buffer.push_str(scratch);
+                Span::Unescaped { start, end: buffer.len() }
+            }
+        };
+        if let Some(value) = scanner.value(fields)? {
+            fields.push(key, value)?;
+        }
+        Ok(())
+    })
+}
+
+/// Writes the header up to and including the `{` of the fields.
+pub(crate) fn write_head(out: &mut BytesMut, head: &Head<'_>) {
+    out.put_slice(b"{\"code\":");
+    write_number(out, head.code);
+    out.put_slice(b",\"extFields\":{");
+}
+
+/// Writes what follows the fields. Keys in alphabetical order, as RocketMQ writes them.
+pub(crate) fn write_tail(out: &mut BytesMut, head: &Head<'_>) {
+    out.put_slice(b"},\"flag\":");
+    write_number(out, head.flag);
+    out.put_slice(b",\"language\":\"");
+    out.put_slice(head.language.name().as_bytes());
+    out.put_slice(b"\",\"opaque\":");
+    write_number(out, head.opaque);
+    if let Some(remark) = head.remark {
+        out.put_slice(b",\"remark\":");
+        write_string(out, remark);
+    }
+    out.put_slice(b",\"serializeTypeCurrentRPC\":\"JSON\",\"version\":");
+    write_number(out, head.version);
+    out.put_u8(b'}');
+}
+
+pub(super) fn write_field(out: &mut BytesMut, name: &str, value: &str, first: bool) {
+    if !first {
+        out.put_u8(b',');
+    }
+    write_string(out, name);
+    out.put_u8(b':');
+    write_string(out, value);
+}
+
+fn write_number(out: &mut BytesMut, value: i32) {
+    let mut text = super::Decimal::default();
+    out.put_slice(text.format(i64::from(value)).as_bytes());
+}
+
+fn write_string(out: &mut BytesMut, text: &str) {
+    out.put_u8(b'"');
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)) {
+        let (plain, special) = rest.split_at(at);
+        out.put_slice(plain);
+        let Some((byte, after)) = special.split_first() else { break };
+        match byte {
+            b'"' => out.put_slice(b"\\\""),
+            b'\\' => out.put_slice(b"\\\\"),
+            b'\n' => out.put_slice(b"\\n"),
+            b'\r' => out.put_slice(b"\\r"),
+            b'\t' => out.put_slice(b"\\t"),
+            control => {
+                out.put_slice(b"\\u00");
+                out.put_u8(hex_digit(control >> 4));
+                out.put_u8(hex_digit(control & 15));
+            }
+        }
+        rest = after;
+    }
+    out.put_slice(rest);
+    out.put_u8(b'"');
+}
+
+fn hex_digit(nibble: u8) -> u8 {
+    if nibble < 10 { b'0' + nibble } else { b'A' + nibble - 10 }
+}
+
+/// A string of the header: where it lies, or that it had escapes and was unescaped elsewhere.
+#[derive(Clone, Copy)]
+enum Token {
+    Verbatim { start: usize, end: usize },
+    Escaped,
+}
+
+struct Scanner<'a> {
+    /// Valid UTF-8.
+    text: &'a [u8],
+    position: usize,
+}
+
+impl<'a> Scanner<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.position).copied()
+    }
+
+    fn skip_space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+            self.position += 1;
+        }
+    }
+
+    fn unexpected(&self, expected: &'static str) -> Malformed {
+        Malformed::Json { expected, position: self.position }
+    }
+
+    fn expect(&mut self, byte: u8, expected: &'static str) -> Result<(), Malformed> {
+        self.skip_space();
+        if self.peek() != Some(byte) {
+            return Err(self.unexpected(expected));
+        }
+        self.position += 1;
+        Ok(())
+    }
+
+    /// Walks an object; `entry` is called at each value, with the key.
+    fn object(
+        &mut self,
+        mut entry: impl FnMut(&mut Self, Token, &str) -> Result<(), Malformed>,
+    ) -> Result<(), Malformed> {
+        self.expect(b'{', "an object")?;
+        self.skip_space();
+        if self.peek() == Some(b'}') {
+            self.position += 1;
+            return Ok(());
+        }
+        let mut scratch = String::new();
+        loop {
+            scratch.clear();
+            self.skip_space();
+            let key = self.string(&mut scratch)?;
+            self.expect(b':', "a colon")?;
+            self.skip_space();
+            entry(self, key, &scratch)?;
+            self.skip_space();
+            match self.peek() {
+                Some(b',') => self.position += 1,
+                Some(b'}') => {
+                    self.position += 1;
+                    return Ok(());
+                }
+                _ => return Err(self.unexpected("a comma or the end of the object")),
+            }
+        }
+    }
+
+    fn key_text<'b>(&self, key: Token, scratch: &'b str) -> &'b str
+    where
+        'a: 'b,
+    {
+        match key {
+            Token::Verbatim { start, end } => self.slice(start, end),
+            Token::Escaped => scratch,
+        }
+    }
+
+    fn slice(&self, start: usize, end: usize) -> &'a str {
+        self.text
+            .get(start..end)
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+            .unwrap_or_default()
+    }
+
+    /// Reads a quoted string; text with escapes is appended to `unescaped`.
+    fn string(&mut self, unescaped: &mut String) -> Result<Token, Malformed> {
+        self.expect(b'"', "a string")?;
+        let start = self.position;
+        loop {
+            match self.peek() {
+                None => return Err(self.unexpected("the end of the string")),
+                Some(b'"') => {
+                    let end = self.position;
+                    self.position += 1;
+                    return Ok(Token::Verbatim { start, end });
+                }
+                Some(b'\\') => break,
+                Some(_) => self.position += 1,
+            }
+        }
+        unescaped.push_str(self.slice(start, self.position));
+        loop {
+            let plain = self.position;
+            while !matches!(self.peek(), None | Some(b'"' | b'\\')) {
+                self.position += 1;
+            }
+            unescaped.push_str(self.slice(plain, self.position));
+            match self.peek() {
+                None => return Err(self.unexpected("the end of the string")),
+                Some(b'"') => {
+                    self.position += 1;
+                    return Ok(Token::Escaped);
+                }
+                Some(_) => self.escape(unescaped)?,
+            }
+        }
+    }
+
+    fn escape(&mut self, unescaped: &mut String) -> Result<(), Malformed> {
+        self.position += 1;
+        let byte = self.peek().ok_or_else(|| self.unexpected("an escape"))?;
+        self.position += 1;
+        unescaped.push(match byte {
+            b'n' => '\n',
+            b't' => '\t',
+            b'r' => '\r',
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'"' | b'\\' | b'/' | b'\'' => char::from(byte),
+            b'u' => {
+                let high = self.hex4()?;
+                self.surrogate_pair(high)?
+            }
+            _ => return Err(self.unexpected("a known escape")),
+        });
+        Ok(())
+    }
+
+    /// Joins a surrogate pair; a lone half becomes the replacement character.
+    fn surrogate_pair(&mut self, high: u32) -> Result<char, Malformed> {
+        if !(0xd800..0xdc00).contains(&high) {
+            return Ok(char::from_u32(high).unwrap_or(char::REPLACEMENT_CHARACTER));
+        }
+        let rest = self.text.get(self.position..).unwrap_or_default();
+        if !rest.starts_with(b"\\u") {
+            return Ok(char::REPLACEMENT_CHARACTER);
+        }
+        let before = self.position;
+        self.position += 2;
+        let low = self.hex4()?;
+        if !(0xdc00..0xe000).contains(&low) {
+            self.position = before;
+            return Ok(char::REPLACEMENT_CHARACTER);
+        }
+        let joined = 0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00);
+        Ok(char::from_u32(joined).unwrap_or(char::REPLACEMENT_CHARACTER))
+    }
+
+    fn hex4(&mut self) -> Result<u32, Malformed> {
+        let end = self.position + 4;
+        let value = self
+            .text
+            .get(self.position..end)
+            .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u32::from_str_radix(digits, 16).ok())
+            .ok_or_else(|| self.unexpected("four hexadecimal digits"))?;
+        self.position = end;
+        Ok(value)
+    }
+
+    /// Reads one value as text: strings unquoted, anything else verbatim, null as absent.
+    fn value(&mut self, fields: &mut Fields) -> Result<Option<Span>, Malformed> {
+        self.skip_space();
+        if self.peek() == Some(b'"') {
+            let from = fields.unescaped().len();
+            return Ok(Some(match self.string(fields.unescaped())? {
+                Token::Verbatim { start, end } => Span::Header { start, end },
+                Token::Escaped => Span::Unescaped { start: from, end: fields.unescaped().len() },
+            }));
+        }
+        let start = self.position;
+        self.skip_value(0)?;
+        let end = self.position;
+        Ok((self.slice(start, end) != "null").then_some(Span::Header { start, end }))
+    }
+
+    /// Reads an integer that may be quoted; null is 0.
+    fn integer(&mut self, what: &'static str) -> Result<i32, Malformed> {
+        let quoted = self.peek() == Some(b'"');
+        if quoted {
+            self.position += 1;
+        }
+        let start = self.position;
+        while matches!(self.peek(), Some(b'0'..=b'9' | b'-' | b'+')) {
+            self.position += 1;
+        }
+        let digits = self.slice(start, self.position);
+        if digits.is_empty() && !quoted && self.text.get(start..).is_some_and(|t| t.starts_with(b"null")) {
+            self.position += 4;
+            return Ok(0);
+        }
+        let value = digits.parse().map_err(|_| Malformed::Number { what, position: start })?;
+        if quoted {
+            self.expect(b'"', "the end of the number")?;
+        }
+        Ok(value)
+    }
+
+    /// Steps over one value of any kind.
+    fn skip_value(&mut self, depth: usize) -> Result<(), Malformed> {
+        if depth > DEPTH_MAX {
+            return Err(self.unexpected("less nesting"));
+        }
+        self.skip_space();
+        match self.peek() {
+            Some(b'"') => self.string(&mut String::new()).map(drop),
+            Some(b'{') => self.object(|scanner, _, _| scanner.skip_value(depth + 1)),
+            Some(b'[') => self.skip_array(depth),
+            _ => {
+                let start = self.position;
+                while matches!(self.peek(), Some(b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'+' | b'-' | b'.'))
+                {
+                    self.position += 1;
+                }
+                if self.position == start { Err(self.unexpected("a value")) } else { Ok(()) }
+            }
+        }
+    }
+
+    fn skip_array(&mut self, depth: usize) -> Result<(), Malformed> {
+        self.expect(b'[', "an array")?;
+        self.skip_space();
+        if self.peek() == Some(b']') {
+            self.position += 1;
+            return Ok(());
+        }
+        loop {
+            self.skip_value(depth + 1)?;
+            self.skip_space();
+            match self.peek() {
+                Some(b',') => self.position += 1,
+                Some(b']') => {
+                    self.position += 1;
+                    return Ok(());
+                }
+                _ => return Err(self.unexpected("a comma or the end of the array")),
+            }
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Typed headers: what a request or reply says beside its body, and how it becomes the named
+//! string fields of either encoding.
+
+pub(crate) mod binary;
+pub(crate) mod fields;
+pub(crate) mod json;
+
+use std::fmt::Write as _;
+
+use bytes::BytesMut;
+pub use fields::Fields;
+use thiserror::Error;
+
+use crate::frame::Encoding;
+
+/// Why the fields of a header do not make the header that its code calls for.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum HeaderError {
+    /// A field without which the request means nothing is absent.
+    #[error("header field {field} is missing")]
+    Missing {
+        /// The field's name on the wire.
+        field: &'static str,
+    },
+    /// A field's text does not read as its type.
+    #[error("header field {field} is {value:?}, expected {expected}")]
+    Invalid {
+        /// The field's name on the wire.
+        field: &'static str,
+        /// What was received, cut to 64 characters.
+        value: String,
+        /// What would have been accepted.
+        expected: &'static str,
+    },
+}
+
+impl HeaderError {
+    fn invalid(field: &'static str, value: &str, expected: &'static str) -> Self {
+        Self::Invalid { field, value: value.chars().take(64).collect(), expected }
+    }
+}
+
+/// A header that can be sent.
+pub trait EncodeHeader {
+    /// Writes every field that has a value.
+    fn encode(&self, fields: &mut FieldWriter<'_>);
+}
+
+/// A header without fields.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoHeader;
+
+impl EncodeHeader for NoHeader {
+    fn encode(&self, _: &mut FieldWriter<'_>) {}
+}
+
+/// Two headers in one: the typed fields and extras that a reply carries beside them.
+impl<A: EncodeHeader, B: EncodeHeader> EncodeHeader for (A, B) {
+    fn encode(&self, fields: &mut FieldWriter<'_>) {
+        self.0.encode(fields);
+        self.1.encode(fields);
+    }
+}
+
+impl<T: EncodeHeader> EncodeHeader for &T {
+    fn encode(&self, fields: &mut FieldWriter<'_>) {
+        (*self).encode(fields);
+    }
+}
+
+/// Free-form fields by name.
+impl EncodeHeader for [(&str, &str)] {
+    fn encode(&self, fields: &mut FieldWriter<'_>) {
+        for (name, value) in self {
+            fields.text(name, value);
+        }
+    }
+}
+
+impl<const N: usize> EncodeHeader for [(&str, &str); N] {
+    fn encode(&self, fields: &mut FieldWriter<'_>) {
+        self.as_slice().encode(fields);
+    }
+}
+
+/// Appends fields to a frame under construction, in the frame's encoding.
+#[derive(Debug)]
+pub struct FieldWriter<'a> {
+    out: &'a mut BytesMut,
+    encoding: Encoding,
+    first: bool,
+}
+
+impl<'a> FieldWriter<'a> {
+    pub(crate) fn new(out: &'a mut BytesMut, encoding: Encoding) -> Self {
+        Self { out, encoding, first: true }
+    }
+
+    /// Writes one field.
+    pub fn text(&mut self, name: &str, value: &str) {
+        match self.encoding {
+            Encoding::Json => json::write_field(self.out, name, value, self.first),
+            Encoding::Binary => binary::write_field(self.out, name, value),
+        }
+        self.first = false;
+    }
+
+    /// Writes one number.
+    pub fn number(&mut self, name: &str, value: impl Into<i64>) {
+        let mut text = Decimal::default();
+        let text = text.format(value.into());
+        self.text(name, text);
+    }
+}
+
+/// Decimal text of an `i64` without an allocation.
+#[derive(Default)]
+struct Decimal {
+    text: stack::Text,
+}
+
+impl Decimal {
+    fn format(&mut self, value: i64) -> &str {
+        // A `Text` holds 24 bytes and an i64 needs 20.
+        write!(self.text, "{value}").expect("20 characters fit");
+        self.text.as_str()
+    }
+}
+
+mod stack {
+    //! A string of at most 24 ASCII bytes on the stack.
+
+    use std::fmt;
+
+    #[derive(Default)]
+    pub(super) struct Text {
+        bytes: [u8; 24],
+        len: usize,
+    }
+
+    impl Text {
+        pub(super) fn as_str(&self) -> &str {
+            self.bytes
+                .get(..self.len)
+                .and_then(|bytes| std::str::from_utf8(bytes).ok())
+                .unwrap_or_default()
+        }
+    }
+
+    impl fmt::Write for Text {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let end = self.len + text.len();
+            self.bytes
+                .get_mut(self.len..end)
+                .ok_or(fmt::Error)?
+                .copy_from_slice(text.as_bytes());
+            self.len = end;
+            Ok(())
+        }
+    }
+}
+
+/// A type that one field can have.
+pub trait FieldValue<'a>: Sized {
+    /// Reads the field's text, or decides what its absence means.
+    ///
+    /// # Errors
+    ///
+    /// When the text does not read as this type, or the field is absent and has no default.
+    fn read(field: &'static str, text: Option<&'a str>) -> Result<Self, HeaderError>;
+
+    /// Writes the field unless it has no value.
+    fn write(&self, field: &'static str, fields: &mut FieldWriter<'_>);
+}
+
+impl<'a> FieldValue<'a> for &'a str {
+    fn read(field: &'static str, text: Option<&'a str>) -> Result<Self, HeaderError> {
+        text.ok_or(HeaderError::Missing { field })
+    }
+
+    fn write(&self, field: &'static str, fields: &mut FieldWriter<'_>) {
+        fields.text(field, self);
+    }
+}
+
+impl<'a> FieldValue<'a> for String {
+    fn read(field: &'static str, text: Option<&'a str>) -> Result<Self, HeaderError> {
+        text.map(str::to_owned).ok_or(HeaderError::Missing { field })
+    }
+
+    fn write(&self, field: &'static str, fields: &mut FieldWriter<'_>) {
+        fields.text(field, self);
+    }
+}
+
+macro_rules! number_field {
+    ($($ty:ty => $expected:literal),*) => {$(
+        /// RocketMQ reads an absent number as 0: clients of other generations leave fields out.
+        impl<'a> FieldValue<'a> for $ty {
+            fn read(field: &'static str, text: Option<&'a str>) -> Result<Self, HeaderError> {
+                match text {
+                    None | Some("") => Ok(0),
+                    Some(text) => text
+                        .trim()
+                        .parse()
+                        .map_err(|_| HeaderError::invalid(field, text, $expected)),
+                }
+            }
+
+            fn write(&self, field: &'static str, fields: &mut FieldWriter<'_>) {
+                fields.number(field, *self);
+            }
+        }
+    )*};
+}
+
+number_field!(i32 => "a 32-bit integer", i64 => "a 64-bit integer");
+
+/// As Java's `parseBoolean`: only "true", in any case, is true.
+impl<'a> FieldValue<'a> for bool {
+    fn read(_: &'static str, text: Option<&'a str>) -> Result<Self, HeaderError> {
+        Ok(text.is_some_and(|text| text.trim().eq_ignore_ascii_case("true")))
+    }
+
+    fn write(&self, field: &'static str, fields: &mut FieldWriter<'_>) {
+        fields.text(field, if *self { "true" } else { "false" });
+    }
+}
+
+impl<'a, T: FieldValue<'a>> FieldValue<'a> for Option<T> {
+    fn read(field: &'static str, text: Option<&'a str>) -> Result<Self, HeaderError> {
+        match text {
+            None => Ok(None),
+            Some(_) => T::read(field, text).map(Some),
+        }
+    }
+
+    fn write(&self, field: &'static str, fields: &mut FieldWriter<'_>) {
+        if let Some(value) = self {
+            value.write(field, fields);
+        }
+    }
+}
+
+/// Declares a header: a struct, its wire names (the first is sent, all are read), `decode` and
+/// [`EncodeHeader`].
+macro_rules! header {
+    ($(#[$meta:meta])* pub struct $name:ident<$lt:lifetime> {
+        $($(#[$field_meta:meta])* pub $field:ident: $ty:ty = $wire:literal $(| $alias:literal)*,)*
+    }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug)]
+        pub struct $name<$lt> { $($(#[$field_meta])* pub $field: $ty,)* }
+
+        impl<$lt> $name<$lt> {
+            $crate::header::decode_fn!($lt, $($field: $ty = $wire $(| $alias)*,)*);
+        }
+
+        impl $crate::header::EncodeHeader for $name<'_> {
+            $crate::header::encode_fn!($($field = $wire,)*);
+        }
+    };
+    ($(#[$meta:meta])* pub struct $name:ident {
+        $($(#[$field_meta:meta])* pub $field:ident: $ty:ty = $wire:literal $(| $alias:literal)*,)*
+    }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug)]
+        pub struct $name { $($(#[$field_meta])* pub $field: $ty,)* }
+
+        impl $name {
+            $crate::header::decode_fn!('_, $($field: $ty = $wire $(| $alias)*,)*);
+        }
+
+        impl $crate::header::EncodeHeader for $name {
+            $crate::header::encode_fn!($($field = $wire,)*);
+        }
+    };
+}
+
+macro_rules! decode_fn {
+    ($lt:lifetime, $($field:ident: $ty:ty = $wire:literal $(| $alias:literal)*,)*) => {
+        /// Reads the header out of a frame's fields, in one pass.
+        ///
+        /// # Errors
+        ///
+        /// When a field that has no default is absent, or a field does not read as its type.
+        pub fn decode(
+            fields: &$lt $crate::header::Fields,
+        ) -> Result<Self, $crate::header::HeaderError> {
+            $(let mut $field = None;)*
+            for (name, value) in fields.iter() {
+                match name {
+                    $($wire $(| $alias)* => $field = Some(value),)*
+                    _ => {}
+                }
+            }
+            Ok(Self { $($field: $crate::header::FieldValue::read($wire, $field)?,)* })
+        }
+    };
+}
+
+macro_rules! encode_fn {
+    ($($field:ident = $wire:literal,)*) => {
+        fn encode(&self, fields: &mut $crate::header::FieldWriter<'_>) {
+            $($crate::header::FieldValue::write(&self.$field, $wire, fields);)*
+        }
+    };
+}
+
+pub(crate) use decode_fn;
+pub(crate) use encode_fn;
+pub(crate) use header;
