@@ -186,6 +186,8 @@ request_codes! {
     GetBrokerMemberGroup = 901 => Cluster,
     /// A broker is alive.
     BrokerHeartbeat = 904 => Cluster,
+    /// Name server to broker: another member of its group has the lowest id now.
+    NotifyMinBrokerIdChange = 905 => Cluster,
 }
 
 /// The outcome of a request. An open set: peers may send numbers unknown here. Source: RocketMQ's

@@ -1,4 +1,4 @@
-//! Registration of brokers: codes 103, 104, 205, 322, 327, 901 and 904.
+//! Registration of brokers: codes 103, 104, 205, 322, 327, 901, 904 and 905.
 
 use crate::header::header;
 
@@ -77,5 +77,21 @@ header! {
         pub cluster_name: &'a str = "clusterName",
         /// Broker name.
         pub broker_name: &'a str = "brokerName",
+    }
+}
+
+header! {
+    /// The member of a broker group that has the lowest id now, code 905.
+    pub struct LowestBroker<'a> {
+        /// Broker name.
+        pub broker_name: &'a str = "brokerName",
+        /// The lowest id.
+        pub broker_id: i64 = "minBrokerId",
+        /// The address of the member that has it.
+        pub broker_addr: Option<&'a str> = "minBrokerAddr",
+        /// The address of the member that had it, if that one is gone.
+        pub offline_broker_addr: Option<&'a str> = "offlineBrokerAddr",
+        /// Address that slaves replicate from.
+        pub ha_broker_addr: Option<&'a str> = "haBrokerAddr",
     }
 }
