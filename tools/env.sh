@@ -15,3 +15,8 @@ if [ -n "$need" ]; then
 fi
 command -v cargo >/dev/null || { echo "cargo is missing: install Rust with rustup first" >&2; exit 1; }
 export CC="ccache cc" CXX="ccache c++"
+
+# Where cargo puts its results, whatever the environment or configuration says.
+target_dir() {
+    cargo metadata --format-version 1 --no-deps --offline | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
+}

@@ -12,25 +12,25 @@ use tokio::net::TcpStream;
 
 use crate::{
     code::RequestCode,
-    connection::{CallError, Connection, ConnectionConfig, Service, drive},
+    connection::{Bounds, CallError, Connection, Service, drive},
     frame::{Encoding, Frame},
-    header::EncodeHeader,
+    header::Encode,
 };
 
 /// Bounds of the connections made.
 #[derive(Clone, Copy, Debug)]
-pub struct ChannelConfig {
+pub struct DialOptions {
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
     /// Bounds of each connection.
-    pub connection: ConnectionConfig,
+    pub connection: Bounds,
 }
 
-impl Default for ChannelConfig {
+impl Default for DialOptions {
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(3),
-            connection: ConnectionConfig { encoding: Encoding::Binary, ..Default::default() },
+            connection: Bounds { encoding: Encoding::Binary, ..Default::default() },
         }
     }
 }
@@ -41,13 +41,13 @@ type Slot = Arc<tokio::sync::Mutex<Option<Arc<Connection>>>>;
 #[derive(Debug)]
 pub struct Channels<S> {
     service: Arc<S>,
-    config: ChannelConfig,
+    config: DialOptions,
     slots: Mutex<HashMap<String, Slot>>,
 }
 
 impl<S: Service> Channels<S> {
     /// No connections yet.
-    pub fn new(service: Arc<S>, config: ChannelConfig) -> Self {
+    pub fn new(service: Arc<S>, config: DialOptions) -> Self {
         Self { service, config, slots: Mutex::default() }
     }
 
@@ -86,11 +86,15 @@ impl<S: Service> Channels<S> {
     /// # Errors
     ///
     /// When no connection can be made, it ends, or `timeout` passes first.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of a request, different at every call"
+    )]
     pub async fn request(
         &self,
         address: &str,
         code: RequestCode,
-        header: &(impl EncodeHeader + ?Sized),
+        header: &(impl Encode + ?Sized),
         body: Bytes,
         timeout: Duration,
     ) -> Result<Frame, CallError> {
@@ -110,7 +114,7 @@ impl<S: Service> Channels<S> {
         &self,
         address: &str,
         code: RequestCode,
-        header: &(impl EncodeHeader + ?Sized),
+        header: &(impl Encode + ?Sized),
         body: Bytes,
     ) -> Result<(), CallError> {
         self.get(address).await?.oneway(code, header, body)

@@ -17,7 +17,7 @@ enum Source {
 
 /// The hand that moves a [`Clock::manual`].
 #[derive(Clone, Debug)]
-pub struct ManualClock(Arc<AtomicI64>);
+pub struct Hand(Arc<AtomicI64>);
 
 impl Clock {
     /// The system's wall clock.
@@ -25,10 +25,10 @@ impl Clock {
         Self(Source::System)
     }
 
-    /// A clock that stands at `now_ms` until its [`ManualClock`] moves it.
-    pub fn manual(now_ms: i64) -> (Self, ManualClock) {
+    /// A clock that stands at `now_ms` until its [`Hand`] moves it.
+    pub fn manual(now_ms: i64) -> (Self, Hand) {
         let time = Arc::new(AtomicI64::new(now_ms));
-        (Self(Source::Manual(Arc::clone(&time))), ManualClock(time))
+        (Self(Source::Manual(Arc::clone(&time))), Hand(time))
     }
 
     /// Milliseconds since 1970-01-01 UTC, as RocketMQ stores times.
@@ -40,7 +40,7 @@ impl Clock {
     }
 }
 
-impl ManualClock {
+impl Hand {
     /// Moves the clock by `ms` milliseconds.
     pub fn advance(&self, ms: i64) {
         self.0.fetch_add(ms, Ordering::Relaxed);

@@ -190,13 +190,13 @@ request_codes! {
     NotifyMinBrokerIdChange = 905 => Cluster,
 }
 
-/// The outcome of a request. An open set: peers may send numbers unknown here. Source: RocketMQ's
-/// `ResponseCode`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
-pub struct ResponseCode(pub i32);
-
 macro_rules! response_codes {
     ($($(#[$doc:meta])* $name:ident = $value:literal,)*) => {
+        /// The outcome of a request. An open set: peers may send numbers unknown here. Source:
+        /// RocketMQ's `ResponseCode`.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
+        pub struct ResponseCode(pub i32);
+
         impl ResponseCode { $($(#[$doc])* pub const $name: Self = Self($value);)* }
 
         impl fmt::Display for ResponseCode {

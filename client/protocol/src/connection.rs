@@ -4,12 +4,14 @@
 //! then writes everything that was answered in one vectored write. Other tasks (a held pull, a
 //! rebalance notification) only append to the outbox and wake that task.
 
+mod driver;
+mod outbox;
+
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     future::Future,
-    io::{self, IoSlice},
+    io,
     net::SocketAddr,
-    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering},
@@ -17,7 +19,9 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+pub(crate) use driver::drive;
+use outbox::Outbox;
 use thiserror::Error;
 use tokio::{
     net::TcpStream,
@@ -26,19 +30,10 @@ use tokio::{
 
 use crate::{
     code::{RequestCode, ResponseCode},
-    frame::{self, Encoding, Frame, Head, Ticket},
-    header::{EncodeHeader, HeaderError, NoHeader},
+    frame::{Encoding, Frame, Head, Ticket},
+    header::{Encode, FieldError, NoFields},
     limits,
 };
-
-/// Bytes read from one peer before its requests are served and others get a turn.
-const TURN_BYTES: usize = 256 * 1024;
-/// With this much unsent, nothing more is read from the peer until it has taken some of it.
-const OUTBOX_PAUSE_BYTES: usize = 4 * 1024 * 1024;
-/// Bodies below this size are copied behind their header; longer ones are sent from where they are.
-const COPY_MAX_BYTES: usize = 512;
-/// Slices of one vectored write.
-const WRITE_SLICES: usize = 64;
 
 /// What a process does with the requests that reach it over its connections.
 pub trait Service: Send + Sync + 'static {
@@ -67,7 +62,7 @@ impl Service for () {
 
 /// Bounds of one connection.
 #[derive(Clone, Copy, Debug)]
-pub struct ConnectionConfig {
+pub struct Bounds {
     /// Closed after this long without a byte in or out.
     pub idle: Duration,
     /// Closed when more bytes than this wait for a peer that does not read.
@@ -76,7 +71,7 @@ pub struct ConnectionConfig {
     pub encoding: Encoding,
 }
 
-impl Default for ConnectionConfig {
+impl Default for Bounds {
     fn default() -> Self {
         Self {
             idle: Duration::from_secs(120),
@@ -146,7 +141,7 @@ pub struct Connection {
     id: u64,
     peer: SocketAddr,
     local: SocketAddr,
-    config: ConnectionConfig,
+    config: Bounds,
     outbox: Mutex<Outbox>,
     wake: Notify,
     /// Set while the connection's own task runs handlers: it looks at the outbox right after.
@@ -161,7 +156,7 @@ pub struct Connection {
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Connection {
-    pub(crate) fn new(stream: &TcpStream, config: ConnectionConfig) -> io::Result<Arc<Self>> {
+    pub(crate) fn new(stream: &TcpStream, config: Bounds) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             peer: stream.peer_addr()?,
@@ -193,12 +188,13 @@ impl Connection {
     }
 
     /// Answers a request. Does nothing when the request was one-way or the connection has ended.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a reply, different at every call")]
     pub fn reply(
         &self,
         ticket: Ticket,
         code: ResponseCode,
         remark: Option<&str>,
-        header: &(impl EncodeHeader + ?Sized),
+        header: &(impl Encode + ?Sized),
         body: Body,
     ) {
         if !ticket.oneway {
@@ -208,7 +204,7 @@ impl Connection {
 
     /// Answers a request with an error and no header.
     pub fn reject(&self, ticket: Ticket, code: ResponseCode, remark: &str) {
-        self.reply(ticket, code, Some(remark), &NoHeader, Body::Empty);
+        self.reply(ticket, code, Some(remark), &NoFields, Body::Empty);
     }
 
     /// Answers a request whose code is unknown here, as RocketMQ does.
@@ -219,7 +215,7 @@ impl Connection {
     }
 
     /// Answers a request whose header lacks something.
-    pub fn bad_header(&self, ticket: Ticket, error: &HeaderError) {
+    pub fn bad_header(&self, ticket: Ticket, error: &FieldError) {
         tracing::debug!(peer = %self.peer, code = ticket.code, %error, "request refused");
         self.reject(ticket, ResponseCode::SYSTEM_ERROR, &error.to_string());
     }
@@ -236,7 +232,7 @@ impl Connection {
     pub async fn request(
         &self,
         code: RequestCode,
-        header: &(impl EncodeHeader + ?Sized),
+        header: &(impl Encode + ?Sized),
         body: Bytes,
         timeout: Duration,
     ) -> Result<Frame, CallError> {
@@ -268,7 +264,7 @@ impl Connection {
     pub fn oneway(
         &self,
         code: RequestCode,
-        header: &(impl EncodeHeader + ?Sized),
+        header: &(impl Encode + ?Sized),
         body: Bytes,
     ) -> Result<(), CallError> {
         self.check_size(&body)?;
@@ -349,7 +345,7 @@ impl Connection {
         self.reject(ticket, ResponseCode::SYSTEM_ERROR, remark);
     }
 
-    fn send(&self, head: &Head<'_>, header: &(impl EncodeHeader + ?Sized), body: Body) {
+    fn send(&self, head: &Head<'_>, header: &(impl Encode + ?Sized), body: Body) {
         let mut outbox = lock(&self.outbox);
         outbox.push(head, header, body);
         let overflow = outbox.bytes > self.config.outbox_max_bytes;
@@ -382,220 +378,4 @@ impl Drop for Forget<'_> {
 /// A panic while one of these locks is held leaves a valid value: every update is one call.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Frames that wait to be written: whole pieces, then small frames gathered behind them.
-#[derive(Debug, Default)]
-struct Outbox {
-    pieces: VecDeque<Bytes>,
-    gathered: BytesMut,
-    bytes: usize,
-}
-
-impl Outbox {
-    fn push(&mut self, head: &Head<'_>, header: &(impl EncodeHeader + ?Sized), body: Body) {
-        let before = self.gathered.len();
-        let slices = match body {
-            Body::Empty => Vec::new(),
-            Body::Bytes(bytes) => {
-                frame::write(&mut self.gathered, head, header, bytes.len());
-                if bytes.len() <= COPY_MAX_BYTES {
-                    self.gathered.extend_from_slice(&bytes);
-                    self.bytes += self.gathered.len() - before;
-                    return;
-                }
-                self.bytes += self.gathered.len() - before + bytes.len();
-                self.seal();
-                self.pieces.push_back(bytes);
-                return;
-            }
-            Body::Slices(slices) => slices,
-        };
-        let body_len = slices.iter().map(Bytes::len).sum();
-        frame::write(&mut self.gathered, head, header, body_len);
-        self.bytes += self.gathered.len() - before + body_len;
-        if !slices.is_empty() {
-            self.seal();
-            self.pieces.extend(slices);
-        }
-    }
-
-    fn seal(&mut self) {
-        if !self.gathered.is_empty() {
-            self.pieces.push_back(self.gathered.split().freeze());
-        }
-    }
-
-    /// Writes as much as the socket takes.
-    fn write(&mut self, stream: &TcpStream) -> io::Result<()> {
-        self.seal();
-        while !self.pieces.is_empty() {
-            let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
-            let mut count = 0;
-            for (slot, piece) in slices.iter_mut().zip(&self.pieces) {
-                *slot = IoSlice::new(piece);
-                count += 1;
-            }
-            match stream.try_write_vectored(slices.get(..count).unwrap_or_default()) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => self.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn advance(&mut self, mut written: usize) {
-        self.bytes = self.bytes.saturating_sub(written);
-        while let Some(piece) = self.pieces.front_mut() {
-            if piece.len() > written {
-                let _ = piece.split_to(written);
-                return;
-            }
-            written -= piece.len();
-            self.pieces.pop_front();
-        }
-    }
-}
-
-/// Serves `stream` until it ends. The caller's task is the connection's task.
-pub(crate) async fn drive<S: Service>(
-    connection: Arc<Connection>,
-    stream: TcpStream,
-    service: Arc<S>,
-) {
-    let outcome = Driver { connection: &connection, stream: &stream, service: &*service }.run().await;
-    match outcome {
-        Ok(()) => {}
-        Err(End::Malformed(reason)) => {
-            tracing::warn!(peer = %connection.peer, %reason, "frame rejected; connection closes");
-        }
-        Err(End::Io(error)) => {
-            tracing::debug!(peer = %connection.peer, %error, "connection ended");
-        }
-    }
-    connection.close("ended");
-    lock(&connection.calls).clear();
-    service.closed(&connection);
-}
-
-#[derive(Debug, Error)]
-enum End {
-    #[error(transparent)]
-    Malformed(#[from] frame::Malformed),
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
-
-struct Driver<'a, S> {
-    connection: &'a Arc<Connection>,
-    stream: &'a TcpStream,
-    service: &'a S,
-}
-
-impl<S: Service> Driver<'_, S> {
-    async fn run(&self) -> Result<(), End> {
-        let mut buffer = BytesMut::new();
-        let mut turn = S::Turn::default();
-        let mut idle_check = tokio::time::interval(self.connection.config.idle / 4);
-        idle_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut quiet_ticks = 0;
-        loop {
-            let backlog = self.flush()?;
-            let state = *self.connection.state.borrow();
-            match state {
-                State::Closed => return Ok(()),
-                State::Draining
-                    if backlog == 0 && self.connection.working.load(Ordering::Acquire) == 0 =>
-                {
-                    return Ok(());
-                }
-                State::Open | State::Draining => {}
-            }
-            tokio::select! {
-                ready = self.stream.readable(), if state == State::Open && backlog < OUTBOX_PAUSE_BYTES => {
-                    ready?;
-                    quiet_ticks = 0;
-                    if !self.read(&mut buffer, &mut turn)? {
-                        return Ok(());
-                    }
-                }
-                ready = self.stream.writable(), if backlog > 0 => {
-                    ready?;
-                    quiet_ticks = 0;
-                }
-                () = self.connection.wake.notified() => quiet_ticks = 0,
-                _ = idle_check.tick() => {
-                    quiet_ticks += 1;
-                    // The first tick is immediate, hence one more than the four quarters.
-                    if quiet_ticks > 5 {
-                        tracing::debug!(peer = %self.connection.peer, "idle connection closes");
-                        return Ok(());
-                    }
-                }
-            }
-        }
-    }
-
-    /// Writes what waits and returns how many bytes still do.
-    fn flush(&self) -> io::Result<usize> {
-        let mut outbox = lock(&self.connection.outbox);
-        outbox.write(self.stream)?;
-        Ok(outbox.bytes)
-    }
-
-    /// Reads what is there and serves it; `false` when the peer has ended its side.
-    fn read(&self, buffer: &mut BytesMut, turn: &mut S::Turn) -> Result<bool, End> {
-        let mut budget = TURN_BYTES;
-        let mut open = true;
-        while budget > 0 {
-            if buffer.capacity() - buffer.len() < 4 * 1024 {
-                // A half-received frame gets room in steps, never by what its prefix claims.
-                buffer.reserve(64 * 1024);
-            }
-            match self.stream.try_read_buf(buffer) {
-                Ok(0) => {
-                    open = false;
-                    break;
-                }
-                Ok(count) => budget = budget.saturating_sub(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.connection.in_turn.store(true, Ordering::Release);
-        let outcome = self.serve(buffer, turn);
-        self.guard(None, || self.service.turn_end(self.connection, turn));
-        self.connection.in_turn.store(false, Ordering::Release);
-        outcome?;
-        Ok(open)
-    }
-
-    fn serve(&self, buffer: &mut BytesMut, turn: &mut S::Turn) -> Result<(), frame::Malformed> {
-        while let Some(bytes) = frame::split(buffer)? {
-            let frame = Frame::decode(bytes)?;
-            if frame.is_reply() {
-                let call = lock(&self.connection.calls).remove(&frame.opaque);
-                if let Some(call) = call {
-                    // The caller may have given up in this moment.
-                    let _ = call.send(frame);
-                }
-                continue;
-            }
-            let ticket = frame.ticket();
-            self.guard(Some(ticket), || self.service.request(self.connection, frame, turn));
-        }
-        Ok(())
-    }
-
-    /// Keeps a handler's panic inside its request.
-    fn guard(&self, ticket: Option<Ticket>, handler: impl FnOnce()) {
-        if std::panic::catch_unwind(AssertUnwindSafe(handler)).is_err() {
-            match ticket {
-                Some(ticket) => self.connection.panicked(ticket),
-                None => self.connection.close("the end of a turn panicked"),
-            }
-        }
-    }
 }

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use crate::{
     code::ResponseCode,
-    header::{EncodeHeader, FieldWriter, Fields, binary, json},
+    header::{Encode, FieldWriter, Fields, binary, json},
     limits,
 };
 
@@ -228,7 +228,9 @@ fn hint(prefix: [u8; 4]) -> &'static str {
     match &prefix {
         [0x16, 3, ..] => "; this looks like TLS, which is not served on this port",
         b"GET " | b"POST" | b"HEAD" => "; this looks like HTTP",
-        b"PROX" | [0x0d, 0x0a, 0x0d, 0x0a] => "; this looks like the PROXY protocol, which is not served",
+        b"PROX" | [0x0d, 0x0a, 0x0d, 0x0a] => {
+            "; this looks like the PROXY protocol, which is not served"
+        }
         _ => "",
     }
 }
@@ -339,7 +341,12 @@ impl<'a> Head<'a> {
 /// # Panics
 ///
 /// When header and body exceed 4 GiB together; senders keep to [`limits::FRAME_MAX_BYTES`].
-pub fn write(out: &mut BytesMut, head: &Head<'_>, header: &(impl EncodeHeader + ?Sized), body_len: usize) {
+pub fn write(
+    out: &mut BytesMut,
+    head: &Head<'_>,
+    header: &(impl Encode + ?Sized),
+    body_len: usize,
+) {
     let start = out.len();
     out.put_u64(0);
     match head.encoding {

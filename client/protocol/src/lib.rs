@@ -7,14 +7,17 @@
 //!
 //! Byte layouts: [`wire`].
 
+pub mod batch;
 pub mod channel;
 pub mod clock;
 pub mod code;
+pub mod compression;
 pub mod connection;
 mod cursor;
 pub mod frame;
 pub mod header;
 pub mod limits;
+pub mod message_id;
 pub mod names;
 pub mod property;
 pub mod record;

@@ -18,25 +18,25 @@ use tokio::{
 };
 
 pub use crate::connection::Service;
-use crate::connection::{Connection, ConnectionConfig, drive};
+use crate::connection::{Bounds, Connection, drive};
 
 /// Bounds of a server.
 #[derive(Clone, Copy, Debug)]
-pub struct ServerConfig {
+pub struct ServeOptions {
     /// Connections beyond this number are closed at once.
     pub max_connections: usize,
     /// How long a graceful end waits for requests that are being handled.
     pub drain: Duration,
     /// Bounds of each connection.
-    pub connection: ConnectionConfig,
+    pub connection: Bounds,
 }
 
-impl Default for ServerConfig {
+impl Default for ServeOptions {
     fn default() -> Self {
         Self {
             max_connections: 16_384,
             drain: Duration::from_secs(5),
-            connection: ConnectionConfig::default(),
+            connection: Bounds::default(),
         }
     }
 }
@@ -57,7 +57,7 @@ pub struct BindError {
 pub struct Server {
     listener: TcpListener,
     local: SocketAddr,
-    config: ServerConfig,
+    config: ServeOptions,
 }
 
 impl Server {
@@ -66,7 +66,7 @@ impl Server {
     /// # Errors
     ///
     /// When the address cannot be resolved or listened on.
-    pub async fn bind(address: &str, config: ServerConfig) -> Result<Self, BindError> {
+    pub async fn bind(address: &str, config: ServeOptions) -> Result<Self, BindError> {
         let fail = |source: io::Error| {
             let hint = match source.kind() {
                 io::ErrorKind::AddrInUse => {
@@ -88,7 +88,7 @@ impl Server {
     }
 
     /// Accepts and serves until `shutdown` resolves; then stops reading, lets what is being
-    /// handled answer within [`ServerConfig::drain`], and returns with every connection ended.
+    /// handled answer within [`ServeOptions::drain`], and returns with every connection ended.
     pub async fn run<S: Service>(self, service: Arc<S>, shutdown: impl Future<Output = ()>) {
         let mut tasks = JoinSet::new();
         let connections = Connections::default();

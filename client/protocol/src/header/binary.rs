@@ -63,7 +63,8 @@ pub(crate) fn write_head(out: &mut BytesMut, head: &Head<'_>) {
 
 /// Writes one field. A name or value that its length field cannot count is left out.
 pub(super) fn write_field(out: &mut BytesMut, name: &str, value: &str) {
-    let (Ok(name_length), Ok(value_length)) = (i16::try_from(name.len()), i32::try_from(value.len()))
+    let (Ok(name_length), Ok(value_length)) =
+        (i16::try_from(name.len()), i32::try_from(value.len()))
     else {
         return;
     };

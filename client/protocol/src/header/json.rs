@@ -37,8 +37,8 @@ pub(crate) fn decode(header: Bytes) -> Result<Frame, Malformed> {
             "version" => frame.version = scanner.integer("version")?,
             "language" => {
                 let value = scanner.value(&mut frame.fields)?;
-                frame.language =
-                    value.map_or(Language::Other, |span| Language::from_text(frame.fields.text(span)));
+                frame.language = value
+                    .map_or(Language::Other, |span| Language::from_text(frame.fields.text(span)));
             }
             "remark" => {
                 let value = scanner.value(&mut frame.fields)?;
@@ -349,7 +349,10 @@ impl<'a> Scanner<'a> {
             self.position += 1;
         }
         let digits = self.slice(start, self.position);
-        if digits.is_empty() && !quoted && self.text.get(start..).is_some_and(|t| t.starts_with(b"null")) {
+        if digits.is_empty()
+            && !quoted
+            && self.text.get(start..).is_some_and(|t| t.starts_with(b"null"))
+        {
             self.position += 4;
             return Ok(0);
         }
@@ -372,8 +375,10 @@ impl<'a> Scanner<'a> {
             Some(b'[') => self.skip_array(depth),
             _ => {
                 let start = self.position;
-                while matches!(self.peek(), Some(b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'+' | b'-' | b'.'))
-                {
+                while matches!(
+                    self.peek(),
+                    Some(b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'+' | b'-' | b'.')
+                ) {
                     self.position += 1;
                 }
                 if self.position == start { Err(self.unexpected("a value")) } else { Ok(()) }

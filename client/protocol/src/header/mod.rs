@@ -15,7 +15,7 @@ use crate::frame::Encoding;
 
 /// Why the fields of a header do not make the header that its code calls for.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub enum HeaderError {
+pub enum FieldError {
     /// A field without which the request means nothing is absent.
     #[error("header field {field} is missing")]
     Missing {
@@ -34,42 +34,42 @@ pub enum HeaderError {
     },
 }
 
-impl HeaderError {
+impl FieldError {
     fn invalid(field: &'static str, value: &str, expected: &'static str) -> Self {
         Self::Invalid { field, value: value.chars().take(64).collect(), expected }
     }
 }
 
 /// A header that can be sent.
-pub trait EncodeHeader {
+pub trait Encode {
     /// Writes every field that has a value.
     fn encode(&self, fields: &mut FieldWriter<'_>);
 }
 
 /// A header without fields.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct NoHeader;
+pub struct NoFields;
 
-impl EncodeHeader for NoHeader {
+impl Encode for NoFields {
     fn encode(&self, _: &mut FieldWriter<'_>) {}
 }
 
 /// Two headers in one: the typed fields and extras that a reply carries beside them.
-impl<A: EncodeHeader, B: EncodeHeader> EncodeHeader for (A, B) {
+impl<A: Encode, B: Encode> Encode for (A, B) {
     fn encode(&self, fields: &mut FieldWriter<'_>) {
         self.0.encode(fields);
         self.1.encode(fields);
     }
 }
 
-impl<T: EncodeHeader> EncodeHeader for &T {
+impl<T: Encode> Encode for &T {
     fn encode(&self, fields: &mut FieldWriter<'_>) {
         (*self).encode(fields);
     }
 }
 
 /// Free-form fields by name.
-impl EncodeHeader for [(&str, &str)] {
+impl Encode for [(&str, &str)] {
     fn encode(&self, fields: &mut FieldWriter<'_>) {
         for (name, value) in self {
             fields.text(name, value);
@@ -77,7 +77,7 @@ impl EncodeHeader for [(&str, &str)] {
     }
 }
 
-impl<const N: usize> EncodeHeader for [(&str, &str); N] {
+impl<const N: usize> Encode for [(&str, &str); N] {
     fn encode(&self, fields: &mut FieldWriter<'_>) {
         self.as_slice().encode(fields);
     }
@@ -150,10 +150,7 @@ mod stack {
     impl fmt::Write for Text {
         fn write_str(&mut self, text: &str) -> fmt::Result {
             let end = self.len + text.len();
-            self.bytes
-                .get_mut(self.len..end)
-                .ok_or(fmt::Error)?
-                .copy_from_slice(text.as_bytes());
+            self.bytes.get_mut(self.len..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
             self.len = end;
             Ok(())
         }
@@ -167,15 +164,15 @@ pub trait FieldValue<'a>: Sized {
     /// # Errors
     ///
     /// When the text does not read as this type, or the field is absent and has no default.
-    fn read(field: &'static str, text: Option<&'a str>) -> Result<Self, HeaderError>;
+    fn read(field: &'static str, text: Option<&'a str>) -> Result<Self, FieldError>;
 
     /// Writes the field unless it has no value.
     fn write(&self, field: &'static str, fields: &mut FieldWriter<'_>);
 }
 
 impl<'a> FieldValue<'a> for &'a str {
-    fn read(field: &'static str, text: Option<&'a str>) -> Result<Self, HeaderError> {
-        text.ok_or(HeaderError::Missing { field })
+    fn read(field: &'static str, text: Option<&'a str>) -> Result<Self, FieldError> {
+        text.ok_or(FieldError::Missing { field })
     }
 
     fn write(&self, field: &'static str, fields: &mut FieldWriter<'_>) {
@@ -184,8 +181,8 @@ impl<'a> FieldValue<'a> for &'a str {
 }
 
 impl<'a> FieldValue<'a> for String {
-    fn read(field: &'static str, text: Option<&'a str>) -> Result<Self, HeaderError> {
-        text.map(str::to_owned).ok_or(HeaderError::Missing { field })
+    fn read(field: &'static str, text: Option<&'a str>) -> Result<Self, FieldError> {
+        text.map(str::to_owned).ok_or(FieldError::Missing { field })
     }
 
     fn write(&self, field: &'static str, fields: &mut FieldWriter<'_>) {
@@ -197,13 +194,13 @@ macro_rules! number_field {
     ($($ty:ty => $expected:literal),*) => {$(
         /// RocketMQ reads an absent number as 0: clients of other generations leave fields out.
         impl<'a> FieldValue<'a> for $ty {
-            fn read(field: &'static str, text: Option<&'a str>) -> Result<Self, HeaderError> {
+            fn read(field: &'static str, text: Option<&'a str>) -> Result<Self, FieldError> {
                 match text {
                     None | Some("") => Ok(0),
                     Some(text) => text
                         .trim()
                         .parse()
-                        .map_err(|_| HeaderError::invalid(field, text, $expected)),
+                        .map_err(|_| FieldError::invalid(field, text, $expected)),
                 }
             }
 
@@ -218,7 +215,7 @@ number_field!(i32 => "a 32-bit integer", i64 => "a 64-bit integer");
 
 /// As Java's `parseBoolean`: only "true", in any case, is true.
 impl<'a> FieldValue<'a> for bool {
-    fn read(_: &'static str, text: Option<&'a str>) -> Result<Self, HeaderError> {
+    fn read(_: &'static str, text: Option<&'a str>) -> Result<Self, FieldError> {
         Ok(text.is_some_and(|text| text.trim().eq_ignore_ascii_case("true")))
     }
 
@@ -228,7 +225,7 @@ impl<'a> FieldValue<'a> for bool {
 }
 
 impl<'a, T: FieldValue<'a>> FieldValue<'a> for Option<T> {
-    fn read(field: &'static str, text: Option<&'a str>) -> Result<Self, HeaderError> {
+    fn read(field: &'static str, text: Option<&'a str>) -> Result<Self, FieldError> {
         match text {
             None => Ok(None),
             Some(_) => T::read(field, text).map(Some),
@@ -243,7 +240,7 @@ impl<'a, T: FieldValue<'a>> FieldValue<'a> for Option<T> {
 }
 
 /// Declares a header: a struct, its wire names (the first is sent, all are read), `decode` and
-/// [`EncodeHeader`].
+/// [`Encode`].
 macro_rules! header {
     ($(#[$meta:meta])* pub struct $name:ident<$lt:lifetime> {
         $($(#[$field_meta:meta])* pub $field:ident: $ty:ty = $wire:literal $(| $alias:literal)*,)*
@@ -256,7 +253,7 @@ macro_rules! header {
             $crate::header::decode_fn!($lt, $($field: $ty = $wire $(| $alias)*,)*);
         }
 
-        impl $crate::header::EncodeHeader for $name<'_> {
+        impl $crate::header::Encode for $name<'_> {
             $crate::header::encode_fn!($($field = $wire,)*);
         }
     };
@@ -271,7 +268,7 @@ macro_rules! header {
             $crate::header::decode_fn!('_, $($field: $ty = $wire $(| $alias)*,)*);
         }
 
-        impl $crate::header::EncodeHeader for $name {
+        impl $crate::header::Encode for $name {
             $crate::header::encode_fn!($($field = $wire,)*);
         }
     };
@@ -286,7 +283,7 @@ macro_rules! decode_fn {
         /// When a field that has no default is absent, or a field does not read as its type.
         pub fn decode(
             fields: &$lt $crate::header::Fields,
-        ) -> Result<Self, $crate::header::HeaderError> {
+        ) -> Result<Self, $crate::header::FieldError> {
             $(let mut $field = None;)*
             for (name, value) in fields.iter() {
                 match name {
@@ -310,3 +307,6 @@ macro_rules! encode_fn {
 pub(crate) use decode_fn;
 pub(crate) use encode_fn;
 pub(crate) use header;
+
+#[cfg(test)]
+mod tests;

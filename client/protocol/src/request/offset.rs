@@ -69,3 +69,17 @@ header! {
         pub commit_offset: i64 = "commitOffset",
     }
 }
+
+header! {
+    /// Broker to client: take these offsets, code 220. The body has them.
+    pub struct ResetOffsets<'a> {
+        /// Topic.
+        pub topic: &'a str = "topic",
+        /// Consumer group.
+        pub group: &'a str = "group",
+        /// Store time that the offsets were looked up by, Unix milliseconds.
+        pub timestamp: i64 = "timestamp",
+        /// Whether offsets may go back.
+        pub is_force: bool = "isForce",
+    }
+}

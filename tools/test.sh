@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Everything that has to hold: formatting, lints, all tests, the interop programs of other languages
+# and real text through the whole path. Interop languages whose toolchain is missing are reported as
+# skipped; with CI=true they fail.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tools/env.sh
+
+step() { printf '\n== %s (%ss)\n' "$*" "$SECONDS"; }
+
+step "formatting"
+cargo fmt --all --check
+step "lints"
+cargo clippy --workspace --all-targets --locked -- -D warnings
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+step "tests"
+cargo test --workspace --locked --no-fail-fast
+step "the binaries that the next steps run"
+cargo build --locked -p mqtool -p broker -p namesrv
+mqtool=$(target_dir)/debug/mqtool
+step "interop: clients of other languages"
+client/tests/interop/run.sh --basalt "$mqtool" java-4.9.8 java-5 go
+step "real text through mqtool and the Java push consumer"
+MQTOOL=$mqtool tools/lines.sh 5000
+step "the commands of the README"
+MQTOOL=$mqtool tools/readme.sh
+step "done"
