@@ -77,14 +77,17 @@ skip() {
     fi
 }
 
+# run_language LANG: becomes the program, so that the process id of this function's shell is that of the program.
 run_language() {
     case $1 in
         java-*)
-            INTEROP_HOME=$work/home timeout "$program_limit_s" "$here/java/run.sh" "${1#java-}" interop.Main "$namesrv"
+            export INTEROP_HOME=$work/home
+            exec timeout "$program_limit_s" "$here/java/run.sh" "${1#java-}" interop.Main "$namesrv"
             ;;
         go)
-            go build -C "$here/go" -buildvcs=false -o target/interop . &&
-                HOME=$work/home ROCKETMQ_GO_LOG_LEVEL=error timeout "$program_limit_s" "$here/go/target/interop" "$namesrv"
+            go build -C "$here/go" -buildvcs=false -o target/interop . || exit
+            export HOME=$work/home ROCKETMQ_GO_LOG_LEVEL=error
+            exec timeout "$program_limit_s" "$here/go/target/interop" "$namesrv"
             ;;
     esac
 }
@@ -92,7 +95,7 @@ run_language() {
 # judge LANG: runs its program and adds its totals; a program that does not get to its last line has failed.
 judge() {
     echo "== $1"
-    run_language "$1" > "$work/program.out" 2> "$work/program.err" &
+    run_language "$1" > "$work/program.out" 2> "$work/program.err" 8>&- &
     program=$!
     local code=0
     wait "$program" || code=$?

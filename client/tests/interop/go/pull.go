@@ -47,7 +47,7 @@ func pullByOffset(s *session) {
 	select {
 	case <-held:
 		check(false, "a pull at the end of the queue was answered at once")
-	case <-time.After(500 * time.Millisecond): // That nothing happens can only be seen by waiting.
+	case <-time.After(1500 * time.Millisecond): // That nothing happens can only be seen by waiting.
 	}
 	next := s.sendToAllQueues(topic, pullCount, 1)
 	select {

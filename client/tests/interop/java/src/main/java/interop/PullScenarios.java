@@ -71,8 +71,8 @@ final class PullScenarios {
                 answer.completeExceptionally(failure);
             }
         });
-        // That nothing happens can only be seen by waiting; the broker may hold the pull for 20 s.
-        Thread.sleep(500);
+        // That nothing happens can only be seen by waiting. Without long polling a broker holds a pull for 1 s, else for 20 s.
+        Thread.sleep(1500);
         Check.that(!answer.isDone(), "a pull at the end of the queue was answered at once");
 
         Message message = session.message(queue.getTopic(), "TagA", MESSAGES);
