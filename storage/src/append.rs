@@ -1,17 +1,50 @@
-//! Preparing records outside of any lock, and what became of them.
+//! Appending: records are prepared outside of any lock, then one lock is taken for all of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use protocol::record::NewRecord;
+use bytes::BytesMut;
+use protocol::record::{self, NewRecord};
 
-use crate::{AppendError, LogOffset, QueueOffset, Topic};
+use crate::{
+    AppendError, FlushMode, LogOffset, Queue, QueueOffset, Topic,
+    commit_log::writer::{LogWriter, largest_record},
+    core::Core,
+    dispatch::{self, Dispatcher, Indexed, Input, Place, bytes_of, size_of_record},
+    index::consume_queue::BlockEntry,
+    keys::KeyTail,
+};
+
+/// A batch gives its memory back when it is cleared and has grown beyond this.
+const KEPT_BYTES: usize = 256 << 10;
+
+/// How far back to look for a queue that the batch has met already.
+const RECENT_QUEUES: usize = 8;
+
+/// So many full slices of the key index that are not written mean that the index is too slow for
+/// the producers.
+const SLICES_MAX: usize = 8;
 
 /// Records that go to the log together. Keep it and [`AppendBatch::clear`] it: its memory is used
 /// again.
 #[derive(Debug, Default)]
-#[expect(clippy::module_name_repetitions, reason = "used without its module")]
 pub struct AppendBatch {
+    /// The records, one after the other.
+    records: BytesMut,
+    items: Vec<Item>,
+    queues: Vec<Arc<Queue>>,
+    hashes: Vec<u32>,
     results: Vec<Appended>,
+}
+
+/// One record of a batch.
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    /// Place in `queues`.
+    queue: usize,
+    size: u32,
+    tag_hash: i32,
+    /// Number of key hashes.
+    hashes: usize,
 }
 
 /// Where one record of a batch went.
@@ -28,28 +61,70 @@ pub struct Appended {
 }
 
 impl AppendBatch {
-    /// Encodes a record. May read RocksDB when the queue is touched for the first time.
+    /// Encodes a record for a queue of a topic; the record's own topic and queue are not used.
+    /// Reads RocksDB when the queue is touched for the first time.
     ///
     /// # Errors
     /// [`AppendError::NoQueue`], [`AppendError::TooLarge`], [`AppendError::Record`]: this record
     /// is refused and the batch is as before.
     pub fn push(
         &mut self,
-        _topic: &Arc<Topic>,
-        _queue_id: u32,
-        _record: &NewRecord<'_>,
+        topic: &Arc<Topic>,
+        queue_id: u32,
+        record: &NewRecord<'_>,
     ) -> Result<(), AppendError> {
-        unimplemented!("skeleton")
+        let queue = topic.visible_queue(queue_id).ok_or_else(|| AppendError::NoQueue {
+            topic: topic.config.name.clone(),
+            queue_id,
+            queues: topic.queues.len(),
+        })?;
+        queue.ensure_loaded()?;
+        let wire_queue_id = i32::try_from(queue_id).unwrap_or(i32::MAX);
+        let record = NewRecord { topic: &topic.config.name, queue_id: wire_queue_id, ..*record };
+        let config = &queue.core.config;
+        let limit = config.max_message_bytes.min(largest_record(config.segment_size_bytes));
+        let size = record.encoded_len();
+        if size > limit {
+            return Err(AppendError::TooLarge { size, limit });
+        }
+        record.encode(&mut self.records)?;
+        let properties = record.properties.iter().map(|piece| piece.len()).sum();
+        let properties = dispatch::properties_of(&self.records, properties);
+        let hashed = self.hashes.len();
+        let tag_hash = dispatch::terms(properties, &topic.hasher, &mut self.hashes);
+        let item = Item {
+            queue: self.place_of(queue),
+            size: size_of_record(size),
+            tag_hash,
+            hashes: self.hashes.len() - hashed,
+        };
+        self.items.push(item);
+        Ok(())
+    }
+
+    /// The place of a queue in `queues`, so that neighbours share one handle.
+    fn place_of(&mut self, queue: &Arc<Queue>) -> usize {
+        let recent = self.queues.iter().enumerate().rev().take(RECENT_QUEUES);
+        if let Some((at, _)) = recent.into_iter().find(|(_, known)| Arc::ptr_eq(known, queue)) {
+            return at;
+        }
+        self.queues.push(Arc::clone(queue));
+        self.queues.len() - 1
     }
 
     /// Number of records.
     pub fn len(&self) -> usize {
-        unimplemented!("skeleton")
+        self.items.len()
     }
 
     /// Whether there are no records.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.items.is_empty()
+    }
+
+    /// Size of all records in bytes.
+    pub fn bytes(&self) -> usize {
+        self.records.len()
     }
 
     /// Where the records went, in the order of [`AppendBatch::push`]; empty before the append.
@@ -57,8 +132,111 @@ impl AppendBatch {
         &self.results
     }
 
-    /// Empties the batch and keeps its memory.
+    /// Empties the batch and keeps its memory, unless that is a lot.
     pub fn clear(&mut self) {
+        self.records.clear();
+        if self.records.capacity() > KEPT_BYTES {
+            self.records = BytesMut::new();
+        }
+        self.items.clear();
+        self.queues.clear();
+        self.hashes.clear();
         self.results.clear();
     }
+
+    /// The queues that the records go to, some perhaps twice.
+    pub(crate) fn queues(&self) -> &[Arc<Queue>] {
+        &self.queues
+    }
+}
+
+/// The one that appends, behind the append lock.
+#[derive(Debug)]
+pub(crate) struct Appender {
+    core: Arc<Core>,
+    log: LogWriter,
+    dispatcher: Dispatcher,
+}
+
+impl Appender {
+    pub(crate) fn new(core: Arc<Core>, log: LogWriter) -> Self {
+        Self { core, log, dispatcher: Dispatcher::default() }
+    }
+
+    /// Appends all records of `batch`, or none.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing has changed.
+    pub(crate) fn append(
+        &mut self,
+        batch: &mut AppendBatch,
+        keys: &Mutex<KeyTail>,
+        input: &Input,
+    ) -> Result<(), AppendError> {
+        if let Some(gone) = batch.queues.iter().find(|queue| queue.is_deleted()) {
+            return Err(AppendError::TopicDeleted { topic: gone.topic });
+        }
+        self.log
+            .reserve(batch.items.iter().map(|item| bytes_of(item.size)))
+            .map_err(|reason| AppendError::NoSpace { reason })?;
+        let mut keys = keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.full_len() >= SLICES_MAX {
+            return Err(AppendError::Busy { pending: keys.full_len() });
+        }
+        // Store times never go back, whatever the clock does: the index is searched by them.
+        let log = Arc::clone(&self.core.log);
+        let store_ms = self.core.clock.now_ms().max(log.last_store_ms());
+        self.write(batch, store_ms, &mut keys);
+        drop(keys);
+        // Before anybody sees the new end: a checkpoint up to it must know these queues.
+        self.dispatcher.hand_over(input);
+        log.set_appended(self.log.end(), store_ms);
+        if matches!(self.core.config.flush, FlushMode::Async { .. }) {
+            log.confirmed.advance(self.log.end());
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &mut AppendBatch, store_ms: i64, keys: &mut KeyTail) {
+        let AppendBatch { records, items, queues, hashes, results } = batch;
+        results.clear();
+        let (mut written, mut at, mut hashed) = (0, 0, 0);
+        for item in items.iter() {
+            let size = bytes_of(item.size);
+            if !self.log.fits(at - written, size) {
+                self.log.write(part(records, written, at));
+                self.log.roll();
+                written = at;
+            }
+            let log_offset = self.log.end() + crate::num::to_u64(at - written);
+            let entry = BlockEntry { log_offset, size: item.size, tag_hash: item.tag_hash };
+            let keys_of = hashes.get(hashed..hashed + item.hashes).unwrap_or_default();
+            let indexed = Indexed { entry, hashes: keys_of, store_ms };
+            let queue = queues.get(item.queue).expect("place_of() is below the number of queues");
+            let (queue_offset, _) = self
+                .dispatcher
+                .dispatch(queue, Place::Next, indexed, keys)
+                .expect("push() has loaded the queue");
+            patch(part(records, at, at + size), queue_offset, log_offset, store_ms);
+            results.push(Appended {
+                log_offset: LogOffset(log_offset),
+                queue_offset: QueueOffset(queue_offset),
+                size: item.size,
+                store_timestamp: store_ms,
+            });
+            at += size;
+            hashed += item.hashes;
+        }
+        self.log.write(part(records, written, at));
+    }
+}
+
+fn part(records: &mut BytesMut, from: usize, to: usize) -> &mut [u8] {
+    records.get_mut(from..to).expect("the sizes of the items add up to the records")
+}
+
+fn patch(record: &mut [u8], queue_offset: u64, log_offset: u64, store_ms: i64) {
+    let signed = |n| i64::try_from(n).expect("no disk holds 8 EiB");
+    record::patch(record, signed(queue_offset), signed(log_offset), store_ms)
+        .expect("push() has encoded the record");
 }

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use crate::LogOffset;
+use crate::{LogOffset, TopicId};
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -100,14 +100,9 @@ pub enum OpenError {
         /// RocksDB's reason.
         source: rocksdb::Error,
     },
-    /// A stored value cannot be decoded.
-    #[error("the index holds a damaged {what}: {reason}; restore the index from a backup")]
-    Damaged {
-        /// Which value.
-        what: &'static str,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// The index holds something that cannot be read.
+    #[error("{0}; restore the index directory from a backup")]
+    Read(#[from] ReadError),
 }
 
 /// The store has stopped for good: the first reason, kept until the process ends.
@@ -143,10 +138,10 @@ pub enum AppendError {
         queues: usize,
     },
     /// The topic was deleted after the batch was prepared.
-    #[error("the topic {topic} has just been deleted; look it up again")]
+    #[error("a topic of the batch (id {topic}) has just been deleted; look it up again")]
     TopicDeleted {
-        /// Name of the topic.
-        topic: String,
+        /// Its id.
+        topic: TopicId,
     },
     /// The record cannot be encoded.
     #[error("the record cannot be encoded: {0}")]
@@ -158,7 +153,7 @@ pub enum AppendError {
         reason: Arc<str>,
     },
     /// The index is too far behind the log.
-    #[error("the index is {pending} blocks behind the log; send again later")]
+    #[error("the index is {pending} blocks or slices behind the log; send again later")]
     Busy {
         /// Blocks and slices that wait for the index writer.
         pending: usize,
@@ -210,6 +205,16 @@ pub enum StateError {
     NoGroup {
         /// Its name.
         name: String,
+    },
+    /// More queues than a topic may have.
+    #[error("the topic {name} would have {queues} queues, the limit is {limit}")]
+    TooManyQueues {
+        /// Its name.
+        name: String,
+        /// What was asked for.
+        queues: u32,
+        /// Largest number of queues.
+        limit: u32,
     },
     /// Too many changes wait already.
     #[error("{pending} changes of topics and groups wait already; try again later")]

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 /// The configuration of a consumer group, as RocketMQ's `SubscriptionGroupConfig`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::module_name_repetitions, reason = "used without its module")]
 #[expect(clippy::struct_excessive_bools, reason = "RocketMQ's fields, independent of each other")]
 pub struct GroupConfig {
     /// Name, already checked.

@@ -4,12 +4,10 @@ use std::fmt;
 
 /// A position in the commit log, in bytes from its very first byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(clippy::module_name_repetitions, reason = "used everywhere without its module")]
 pub struct LogOffset(pub u64);
 
 /// A position in one queue, in messages from its very first message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(clippy::module_name_repetitions, reason = "used everywhere without its module")]
 pub struct QueueOffset(pub u64);
 
 /// Names one incarnation of a topic: a topic that is deleted and created again gets a new id, and

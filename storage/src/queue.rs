@@ -1,162 +1,223 @@
-//! One queue of a topic: where its messages are, and reading them.
+//! One queue of a topic: its state, and waiting for its messages. Reading is in [`crate::read`].
 
-use bytes::Bytes;
+use std::{
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
 
-use crate::{LogOffset, QueueOffset, ReadError};
+use tokio::sync::Notify;
+
+use crate::{
+    QueueOffset, ReadError, TopicId, core::Core, index::consume_queue, read::Mode, tail::Tail,
+};
 
 /// One queue of one incarnation of a topic.
 #[derive(Debug)]
-pub struct Queue {}
-
-/// Whether a read may leave memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Memory only; [`ReadError::Cold`] otherwise. For async workers.
-    HotOnly,
-    /// Disk and RocksDB may be read. For blocking threads.
-    MayBlock,
+pub struct Queue {
+    pub(crate) core: Arc<Core>,
+    pub(crate) topic: TopicId,
+    pub(crate) queue_id: u32,
+    /// `None` until the queue is touched for the first time.
+    tail: Mutex<Option<Tail>>,
+    loaded: AtomicBool,
+    deleted: AtomicBool,
+    changed: Notify,
+    /// Number of calls that wait for `changed`, so that appending costs nothing when there is none.
+    waiting: AtomicUsize,
 }
 
-/// How much one read returns at most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReadLimits {
-    /// Most messages.
-    pub max_messages: usize,
-    /// Most bytes; one message is returned even when it is larger.
-    pub max_bytes: usize,
+/// What [`Queue::wait_beyond`] has to wait for.
+enum Wait {
+    Nothing,
+    /// The message is there, but not confirmed; its record ends here.
+    Confirmed(u64),
+    Message,
 }
 
-/// What a read met, in RocketMQ's words for it.
-///
-/// # Source: `GetMessageStatus`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadStatus {
-    /// Messages are returned.
-    Found,
-    /// The messages that were scanned did not pass the filter.
-    NoMatchedMessage,
-    /// The messages are no longer in the commit log.
-    MessageWasRemoving,
-    /// The queue has no entries around the offset.
-    OffsetFoundNull,
-    /// The offset is far beyond the end.
-    OffsetOverflowBadly,
-    /// The offset is the end: nothing there yet.
-    OffsetOverflowOne,
-    /// The offset is below the smallest.
-    OffsetTooSmall,
-    /// The queue does not exist (any more).
-    NoMatchedLogicQueue,
-    /// The queue has never held a message.
-    NoMessageInQueue,
+/// Counts a waiting call for as long as it lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
 }
 
-/// The answer of [`Queue::read`].
-#[derive(Clone, Debug)]
-pub struct Read {
-    /// What was met.
-    pub status: ReadStatus,
-    /// Whole records, the adjacent ones merged into one slice of the log.
-    pub slices: Vec<Bytes>,
-    /// Number of records in `slices`.
-    pub messages: usize,
-    /// Where to read next.
-    pub next: QueueOffset,
-    /// Smallest offset of the queue.
-    pub min: QueueOffset,
-    /// Offset that the next confirmed message will get.
-    pub max: QueueOffset,
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
-/// Where one message of a queue is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Position of its record.
-    pub log_offset: LogOffset,
-    /// Size of its record in bytes.
-    pub size: u32,
-    /// Hash of its tag, 0 without one.
-    pub tag_hash: i64,
+/// The tail of a queue, loaded and locked.
+pub(crate) struct TailGuard<'a>(MutexGuard<'a, Option<Tail>>);
+
+impl std::ops::Deref for TailGuard<'_> {
+    type Target = Tail;
+
+    fn deref(&self) -> &Tail {
+        self.0.as_ref().expect("loaded when the guard was made")
+    }
 }
 
-/// Which of several messages of the same time is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Boundary {
-    /// The first message at or after the time.
-    Lower,
-    /// The last message at or before the time.
-    Upper,
+impl std::ops::DerefMut for TailGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Tail {
+        self.0.as_mut().expect("loaded when the guard was made")
+    }
 }
 
 impl Queue {
-    /// Smallest offset whose message is still in the log. May read RocksDB when the queue is
-    /// touched for the first time.
+    /// A queue that has no messages yet.
+    pub(crate) fn empty(core: &Arc<Core>, topic: TopicId, queue_id: u32) -> Arc<Self> {
+        Self::new(core, (topic, queue_id), Some(Tail::default()))
+    }
+
+    /// A queue whose state is in the index.
+    pub(crate) fn stored(core: &Arc<Core>, topic: TopicId, queue_id: u32) -> Arc<Self> {
+        Self::new(core, (topic, queue_id), None)
+    }
+
+    fn new(core: &Arc<Core>, (topic, queue_id): (TopicId, u32), tail: Option<Tail>) -> Arc<Self> {
+        Arc::new(Self {
+            core: Arc::clone(core),
+            topic,
+            queue_id,
+            loaded: AtomicBool::new(tail.is_some()),
+            tail: Mutex::new(tail),
+            deleted: AtomicBool::new(false),
+            changed: Notify::new(),
+            waiting: AtomicUsize::new(0),
+        })
+    }
+
+    /// Smallest offset whose message is still in the log; equals [`Queue::max`] if there is none.
+    /// Reads RocksDB when the queue is touched for the first time.
     ///
     /// # Errors
     /// [`ReadError::Index`] when the queue's state cannot be read.
     pub fn min(&self) -> Result<QueueOffset, ReadError> {
-        unimplemented!("skeleton")
+        let confirmed = self.core.log.confirmed.get();
+        let tail = self.tail(Mode::MayBlock)?;
+        Ok(QueueOffset(tail.min().min(tail.confirmed_next(confirmed))))
     }
 
-    /// The offset that the next confirmed message will get. May read RocksDB when the queue is
-    /// touched for the first time.
+    /// The offset that the next confirmed message will get. Reads RocksDB when the queue is touched
+    /// for the first time.
     ///
     /// # Errors
     /// [`ReadError::Index`] when the queue's state cannot be read.
     pub fn max(&self) -> Result<QueueOffset, ReadError> {
-        unimplemented!("skeleton")
-    }
-
-    /// Reads messages from `from` on, as far as they are confirmed. `accept` is asked with the tag
-    /// hash of each.
-    ///
-    /// # Errors
-    /// [`ReadError::Cold`] in [`Mode::HotOnly`]: repeat on a blocking thread. Others: the message
-    /// or the index is damaged.
-    pub fn read(
-        &self,
-        _from: QueueOffset,
-        _limits: ReadLimits,
-        _mode: Mode,
-        _accept: &dyn Fn(i64) -> bool,
-    ) -> Result<Read, ReadError> {
-        unimplemented!("skeleton")
+        let confirmed = self.core.log.confirmed.get();
+        Ok(QueueOffset(self.tail(Mode::MayBlock)?.confirmed_next(confirmed)))
     }
 
     /// Waits until there is a confirmed message at or beyond `offset`, or the topic is deleted, or
-    /// the store has failed.
+    /// the queue cannot be read; read again to learn which.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
-    pub async fn wait_beyond(&self, _offset: QueueOffset) {
-        unimplemented!("skeleton")
+    pub async fn wait_beyond(&self, offset: QueueOffset) {
+        let _waiting = Waiting::new(&self.waiting);
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // From here on no change is missed; then look whether it has already come.
+            changed.as_mut().enable();
+            match self.wait_for(offset.0) {
+                Wait::Nothing => return,
+                Wait::Confirmed(end) => {
+                    if self.core.log.confirmed.wait_for(end).await.is_err() {
+                        return;
+                    }
+                }
+                Wait::Message => changed.await,
+            }
+        }
     }
 
-    /// Where the message at `offset` is, if it is confirmed and still in the log. Blocking.
-    ///
-    /// # Errors
-    /// [`ReadError::Index`] when the index cannot be read.
-    pub fn entry(&self, _offset: QueueOffset) -> Result<Option<Entry>, ReadError> {
-        unimplemented!("skeleton")
+    fn wait_for(&self, offset: u64) -> Wait {
+        if self.is_deleted() {
+            return Wait::Nothing;
+        }
+        let confirmed = self.core.log.confirmed.get();
+        match self.tail(Mode::MayBlock) {
+            Err(_) => Wait::Nothing,
+            Ok(tail) if tail.confirmed_next(confirmed) > offset => Wait::Nothing,
+            Ok(tail) => {
+                tail.get(offset).map_or(Wait::Message, |entry| Wait::Confirmed(entry.end()))
+            }
+        }
     }
 
-    /// The offset of the message stored at `time_ms`, as `boundary` says. Blocking.
-    ///
-    /// # Errors
-    /// [`ReadError`] when the index or a record on the way cannot be read.
-    pub fn offset_at_time(
-        &self,
-        _time_ms: i64,
-        _boundary: Boundary,
-    ) -> Result<QueueOffset, ReadError> {
-        unimplemented!("skeleton")
+    /// Wakes who waits for messages. Call it after the messages are in the tail and, if they are
+    /// confirmed at once, after that.
+    pub(crate) fn wake(&self) {
+        // A waiter counts itself before it looks at the tail, so either it sees the new messages
+        // or it is counted here.
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.changed.notify_waiters();
+        }
     }
 
-    /// When the message at `offset` was stored, in Unix milliseconds. Blocking.
+    /// Number of calls that wait for a message of this queue.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    /// The topic is deleted. Call it with the append lock held, so that no append is under way.
+    pub(crate) fn set_deleted(&self) {
+        self.deleted.store(true, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    /// Reads the queue's state from the index unless that has happened.
+    pub(crate) fn ensure_loaded(&self) -> Result<(), ReadError> {
+        if self.loaded.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.tail(Mode::MayBlock).map(|_| ())
+    }
+
+    /// Locks the tail.
     ///
     /// # Errors
-    /// [`ReadError`] when the index or the record cannot be read.
-    pub fn store_time_at(&self, _offset: QueueOffset) -> Result<Option<i64>, ReadError> {
-        unimplemented!("skeleton")
+    /// [`ReadError::Cold`] if it is not in memory and `mode` forbids to read it, or the index fails.
+    pub(crate) fn tail(&self, mode: Mode) -> Result<TailGuard<'_>, ReadError> {
+        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        if tail.is_none() {
+            if mode == Mode::HotOnly {
+                return Err(ReadError::Cold);
+            }
+            *tail = Some(self.load()?);
+            self.loaded.store(true, Ordering::Release);
+        }
+        Ok(TailGuard(tail))
+    }
+
+    fn load(&self) -> Result<Tail, ReadError> {
+        let guard = self.core.index.db()?;
+        let at = (self.topic, self.queue_id);
+        let Some(last) = consume_queue::last(&guard, at)? else { return Ok(Tail::default()) };
+        let log_min = self.core.log.min();
+        let mut number = 0;
+        let mut min = None;
+        // Blocks of messages that are no longer in the log stay until retention removes them.
+        while let Some(block) = consume_queue::at_or_after(&guard, at, number)? {
+            let gone = block.entries.partition_point(|entry| entry.log_offset < log_min);
+            if gone < block.entries.len() {
+                min = Some(block.first() + crate::num::to_u64(gone));
+                break;
+            }
+            number = block.number + 1;
+        }
+        let next = last.first() + crate::num::to_u64(last.entries.len());
+        Ok(Tail::load(min.unwrap_or(next), last))
     }
 }

@@ -1,65 +1,115 @@
 //! The one type that a broker sees.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
-use protocol::clock::Clock;
-
-use crate::{
-    AppendBatch, AppendError, Config, DataVersion, GroupConfig, LogOffset, OpenError, Poison,
-    QueueOffset, ReadError, StateError, Topic, TopicConfig, TopicId,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::Ordering},
+    thread::{JoinHandle, Thread},
 };
 
-/// A store that is open. Dropping the last handle closes it.
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::{
+    AppendBatch, AppendError, DataVersion, FlushMode, GroupConfig, LogOffset, Poison, QueueOffset,
+    ReadError, Recovery, StateError, Topic, TopicConfig, TopicId,
+    append::Appender,
+    command::{Command, Reply},
+    commit_log::allocate::Allocator,
+    core::Core,
+    dispatch::Input,
+    index::consumer_offset,
+    keys::KeyTail,
+    lock::Lock,
+    table::Table,
+};
+
+/// So many full blocks that are not written mean that the index is too slow for the producers.
+const PENDING_BLOCKS_MAX: usize = 32_768;
+
+/// Most queues of a topic.
+const QUEUES_MAX: u32 = 65_536;
+
+/// A store that is open. Dropping it closes it.
 #[derive(Debug)]
-pub struct Store {}
-
-/// The answer of [`Store::query_key`].
-#[derive(Clone, Debug)]
-pub struct KeyQuery {
-    /// Whole records, newest first.
-    pub records: Vec<Bytes>,
-    /// The key index covers everything stored up to this time, in Unix milliseconds.
-    pub indexed_to_time_ms: i64,
-    /// The key index covers the log up to here.
-    pub indexed_to: LogOffset,
+pub struct Store {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) threads: Mutex<Threads>,
+    pub(crate) recovery: Recovery,
+    pub(crate) lock: Mutex<Option<Lock>>,
 }
 
-/// How much space the store takes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Usage {
-    /// Used share of the file system that holds the store, 0 to 1.
-    pub disk_ratio: f64,
-    /// Size of that file system in bytes.
-    pub disk_total_bytes: u64,
-    /// Bytes on it that the store may still use.
-    pub disk_free_bytes: u64,
-    /// Bytes of commit log from its smallest to its largest offset.
-    pub log_bytes: u64,
+/// The store's threads, in the order in which they stop.
+#[derive(Debug, Default)]
+pub(crate) struct Threads {
+    pub(crate) flusher: Option<JoinHandle<()>>,
+    pub(crate) index_writer: Option<JoinHandle<()>>,
+    pub(crate) allocator: Option<JoinHandle<()>>,
 }
 
-/// A range of the log that recovery found damaged below the durable watermark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DamagedRange {
-    /// First damaged byte.
-    pub from: LogOffset,
-    /// First good byte after it.
-    pub to: LogOffset,
+/// What the store's threads share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) core: Arc<Core>,
+    pub(crate) topics: Table<Topic>,
+    pub(crate) groups: Table<GroupConfig>,
+    pub(crate) topic_version: Mutex<DataVersion>,
+    pub(crate) group_version: Mutex<DataVersion>,
+    pub(crate) input: Input,
+    pub(crate) keys: Mutex<KeyTail>,
+    /// The append lock.
+    pub(crate) appender: Mutex<Appender>,
+    pub(crate) allocator: Arc<Allocator>,
+    pub(crate) flusher: OnceLock<Thread>,
+}
+
+impl Shared {
+    pub(crate) fn keys(&self) -> MutexGuard<'_, KeyTail> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn topic_version(&self) -> MutexGuard<'_, DataVersion> {
+        self.topic_version.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn group_version(&self) -> MutexGuard<'_, DataVersion> {
+        self.group_version.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the append lock, to keep appends out.
+    pub(crate) fn appender(&self) -> MutexGuard<'_, Appender> {
+        self.appender.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake_flusher(&self) {
+        if let Some(flusher) = self.flusher.get() {
+            flusher.unpark();
+        }
+    }
 }
 
 impl Store {
-    /// Opens the store, creating it when it does not exist, and recovers it. Blocking.
-    ///
-    /// # Errors
-    /// [`OpenError`] says what to do; nothing was changed when the lock is held by another process.
-    pub fn open(_config: Config, _clock: Clock) -> Result<Arc<Self>, OpenError> {
-        unimplemented!("skeleton")
-    }
-
     /// Syncs the log, writes a last index checkpoint and stops. Blocking; the second call does
     /// nothing.
     pub fn close(&self) {
-        unimplemented!("skeleton")
+        let shared = &self.shared;
+        {
+            // With the append lock, so that the last sync comes after the last append.
+            let _appender = shared.appender();
+            if !shared.core.health.close() {
+                return;
+            }
+        }
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        shared.wake_flusher();
+        join(threads.flusher);
+        shared.input.stop.store(true, Ordering::Release);
+        shared.input.wake();
+        join(threads.index_writer);
+        shared.allocator.stop();
+        join(threads.allocator);
+        shared.core.index.close();
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Whether the store accepts writes.
@@ -67,70 +117,77 @@ impl Store {
     /// # Errors
     /// The first failure, for good.
     pub fn health(&self) -> Result<(), Poison> {
-        unimplemented!("skeleton")
+        self.shared.core.health.check()
     }
 
-    /// Ranges that recovery found damaged below the durable watermark; their records are gone.
-    pub fn damaged(&self) -> &[DamagedRange] {
-        unimplemented!("skeleton")
+    /// What opening the store found and did.
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
     }
 
     /// A topic by name.
-    pub fn topic(&self, _name: &str) -> Option<Arc<Topic>> {
-        unimplemented!("skeleton")
+    pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.shared.topics.get(name)
     }
 
     /// All topics, in no order.
     pub fn topics(&self) -> Vec<Arc<Topic>> {
-        unimplemented!("skeleton")
+        self.shared.topics.all()
     }
 
-    /// Creates a topic or changes its configuration; durable when it returns.
+    /// Creates a topic or changes its configuration; durable when it returns. Queues that a
+    /// smaller configuration hides keep their messages.
     ///
     /// # Errors
-    /// [`StateError`].
+    /// [`StateError`]. After [`StateError::Poisoned`] the outcome is unknown.
     ///
     /// # Cancel safety
-    /// The change happens or does not; drop it when the outcome does not matter.
-    pub async fn put_topic(&self, _config: TopicConfig) -> Result<Arc<Topic>, StateError> {
-        unimplemented!("skeleton")
+    /// Dropping it does not undo the change; it happens all the same.
+    pub async fn put_topic(&self, config: TopicConfig) -> Result<Arc<Topic>, StateError> {
+        let queues = config.visible_queues();
+        if queues > QUEUES_MAX {
+            let name = config.name;
+            return Err(StateError::TooManyQueues { name, queues, limit: QUEUES_MAX });
+        }
+        self.command(|reply| Command::PutTopic(config, reply)).await
     }
 
-    /// Deletes a topic with its queues and its consumer offsets.
+    /// Deletes a topic with its queues and its consumer offsets. Its records stay in the log until
+    /// retention removes them; nothing shows them any more.
     ///
     /// # Errors
     /// [`StateError::NoTopic`] and others.
     ///
     /// # Cancel safety
     /// As [`Store::put_topic`].
-    pub async fn delete_topic(&self, _name: &str) -> Result<(), StateError> {
-        unimplemented!("skeleton")
+    pub async fn delete_topic(&self, name: &str) -> Result<(), StateError> {
+        self.command(|reply| Command::DeleteTopic(name.to_owned(), reply)).await
     }
 
     /// Version of the topic table.
     pub fn topic_version(&self) -> DataVersion {
-        unimplemented!("skeleton")
+        *self.shared.topic_version()
     }
 
     /// A consumer group by name.
-    pub fn group(&self, _name: &str) -> Option<Arc<GroupConfig>> {
-        unimplemented!("skeleton")
+    pub fn group(&self, name: &str) -> Option<Arc<GroupConfig>> {
+        self.shared.groups.get(name)
     }
 
     /// All consumer groups, in no order.
     pub fn groups(&self) -> Vec<Arc<GroupConfig>> {
-        unimplemented!("skeleton")
+        self.shared.groups.all()
     }
 
     /// Creates a group or changes its configuration; durable when it returns.
     ///
     /// # Errors
-    /// [`StateError`].
+    /// [`StateError`]. After [`StateError::Poisoned`] the outcome is unknown.
     ///
     /// # Cancel safety
     /// As [`Store::put_topic`].
-    pub async fn put_group(&self, _config: GroupConfig) -> Result<Arc<GroupConfig>, StateError> {
-        unimplemented!("skeleton")
+    pub async fn put_group(&self, config: GroupConfig) -> Result<Arc<GroupConfig>, StateError> {
+        self.command(|reply| Command::PutGroup(config, reply)).await
     }
 
     /// Deletes a group, and its offsets if `clean_offsets`.
@@ -140,25 +197,43 @@ impl Store {
     ///
     /// # Cancel safety
     /// As [`Store::put_topic`].
-    pub async fn delete_group(&self, _name: &str, _clean_offsets: bool) -> Result<(), StateError> {
-        unimplemented!("skeleton")
+    pub async fn delete_group(&self, name: &str, clean_offsets: bool) -> Result<(), StateError> {
+        let name = name.to_owned();
+        self.command(|reply| Command::DeleteGroup { name, clean_offsets, reply }).await
     }
 
     /// Version of the group table.
     pub fn group_version(&self) -> DataVersion {
-        unimplemented!("skeleton")
+        *self.shared.group_version()
     }
 
-    /// Notes how far a group has consumed a queue. Does not wait: it is written with the next
-    /// batch, at the latest one second later and at close.
+    async fn command<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, StateError> {
+        self.health()?;
+        if self.shared.core.health.is_closed() {
+            return Err(StateError::Closed);
+        }
+        let (reply, answer) = oneshot::channel();
+        self.shared.input.commands.push(command(reply))?;
+        self.shared.input.wake();
+        // Without an answer the writer has failed or stopped with the command in its hands.
+        answer
+            .await
+            .unwrap_or_else(|_| Err(self.health().map_or_else(Into::into, |()| StateError::Closed)))
+    }
+
+    /// Notes how far a group has consumed a queue: the offset of the next message it wants. Does
+    /// not wait: it is written with the next batch, at the latest one second later and at close.
+    /// Nothing is noted for a topic that was deleted.
     pub fn commit_offset(
         &self,
-        _group: &str,
-        _topic: &Arc<Topic>,
-        _queue_id: u32,
-        _offset: QueueOffset,
+        group: &str,
+        topic: &Arc<Topic>,
+        queue_id: u32,
+        offset: QueueOffset,
     ) {
-        unimplemented!("skeleton")
+        if topic.visible_queue(queue_id).is_some_and(|queue| !queue.is_deleted()) {
+            self.shared.input.offsets.commit(group, (topic.id, queue_id), offset);
+        }
     }
 
     /// How far a group has consumed a queue.
@@ -167,53 +242,96 @@ impl Store {
     /// [`ReadError::Index`].
     pub fn committed_offset(
         &self,
-        _group: &str,
-        _topic_id: TopicId,
-        _queue_id: u32,
+        group: &str,
+        topic_id: TopicId,
+        queue_id: u32,
     ) -> Result<Option<QueueOffset>, ReadError> {
-        unimplemented!("skeleton")
+        if let Some(offset) = self.shared.input.offsets.get(group, (topic_id, queue_id)) {
+            return Ok(Some(offset));
+        }
+        consumer_offset::get(&self.shared.core.index.db()?, group, topic_id, queue_id)
     }
 
-    /// Everything a group has committed. Blocking.
+    /// Everything a group has committed, by topic and queue. Blocking.
     ///
     /// # Errors
     /// [`ReadError::Index`].
     pub fn offsets_of_group(
         &self,
-        _group: &str,
+        group: &str,
     ) -> Result<Vec<(TopicId, u32, QueueOffset)>, ReadError> {
-        unimplemented!("skeleton")
+        let mut offsets = BTreeMap::new();
+        let mut note = |of: &str, topic, queue_id, offset| {
+            if of == group {
+                offsets.insert((topic, queue_id), offset);
+            }
+        };
+        consumer_offset::scan(&self.shared.core.index.db()?, Some(group), &mut note)?;
+        self.shared.input.offsets.for_each(note);
+        Ok(offsets.into_iter().map(|((topic, queue), offset)| (topic, queue, offset)).collect())
     }
 
-    /// The groups that have committed an offset of a topic. Blocking; reads all offsets.
+    /// The groups that have committed an offset of a topic, sorted. Blocking; reads all offsets.
     ///
     /// # Errors
     /// [`ReadError::Index`].
-    pub fn groups_with_offsets_on(&self, _topic_id: TopicId) -> Result<Vec<String>, ReadError> {
-        unimplemented!("skeleton")
+    pub fn groups_with_offsets_on(&self, topic_id: TopicId) -> Result<Vec<String>, ReadError> {
+        let mut groups = BTreeSet::new();
+        let mut note = |group: &str, topic, _, _| {
+            if topic == topic_id && !groups.contains(group) {
+                groups.insert(group.to_owned());
+            }
+        };
+        consumer_offset::scan(&self.shared.core.index.db()?, None, &mut note)?;
+        self.shared.input.offsets.for_each(note);
+        Ok(groups.into_iter().collect())
     }
 
-    /// Appends a batch: all of it or, on an error, nothing.
+    /// Appends a batch: all of it or, on an error, nothing. Takes one lock for all records; may
+    /// wait for a segment to be allocated, which happens ahead of time.
     ///
     /// # Errors
     /// [`AppendError`]: nothing of the batch was appended.
-    pub fn append(&self, _batch: &mut AppendBatch) -> Result<(), AppendError> {
-        unimplemented!("skeleton")
+    pub fn append(&self, batch: &mut AppendBatch) -> Result<(), AppendError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let Shared { core, input, keys, appender, .. } = &*self.shared;
+        core.health.check()?;
+        let pending = input.pending_blocks.load(Ordering::Relaxed);
+        if pending >= PENDING_BLOCKS_MAX {
+            input.wake();
+            return Err(AppendError::Busy { pending });
+        }
+        match appender.lock() {
+            Ok(_) if core.health.is_closed() => return Err(AppendError::Closed),
+            Ok(mut appender) => appender.append(batch, keys, input)?,
+            Err(_) => {
+                core.fail("an append has panicked half-way");
+                return core.health.check().map_err(Into::into);
+            }
+        }
+        batch.queues().iter().for_each(|queue| queue.wake());
+        if core.config.flush == FlushMode::Sync {
+            self.shared.wake_flusher();
+        }
+        input.wake_if_worth();
+        Ok(())
     }
 
     /// End of what is appended.
     pub fn appended(&self) -> LogOffset {
-        unimplemented!("skeleton")
+        LogOffset(self.shared.core.log.appended())
     }
 
     /// End of what is synced.
     pub fn flushed(&self) -> LogOffset {
-        unimplemented!("skeleton")
+        LogOffset(self.shared.core.log.flushed())
     }
 
     /// End of what the flush mode calls safe; nothing beyond it is visible.
     pub fn confirmed(&self) -> LogOffset {
-        unimplemented!("skeleton")
+        LogOffset(self.shared.core.log.confirmed.get())
     }
 
     /// Waits until everything below `offset` is confirmed.
@@ -223,8 +341,8 @@ impl Store {
     ///
     /// # Cancel safety
     /// May be dropped at any time.
-    pub async fn wait_confirmed(&self, _offset: LogOffset) -> Result<(), Poison> {
-        unimplemented!("skeleton")
+    pub async fn wait_confirmed(&self, offset: LogOffset) -> Result<(), Poison> {
+        self.shared.core.log.confirmed.wait_for(offset.0).await
     }
 
     /// The record that starts at `offset`, verified; `None` if no confirmed record starts there.
@@ -232,35 +350,18 @@ impl Store {
     ///
     /// # Errors
     /// [`ReadError::Damaged`] when what starts there is a damaged record.
-    pub fn record_at(&self, _offset: LogOffset) -> Result<Option<Bytes>, ReadError> {
-        unimplemented!("skeleton")
-    }
-
-    /// Finds messages of a topic by one of their keys or their unique key, newest first, at most
-    /// `max`, stored between `begin_ms` and `end_ms` inclusive. Blocking.
-    ///
-    /// # Errors
-    /// [`ReadError`].
-    #[expect(clippy::too_many_arguments, reason = "RocketMQ's five parameters of a query")]
-    pub fn query_key(
-        &self,
-        _topic: &str,
-        _key: &str,
-        _max: usize,
-        _begin_ms: i64,
-        _end_ms: i64,
-    ) -> Result<KeyQuery, ReadError> {
-        unimplemented!("skeleton")
+    pub fn record_at(&self, offset: LogOffset) -> Result<Option<Bytes>, ReadError> {
+        self.shared.core.log.record(offset.0)
     }
 
     /// Smallest offset that the log holds.
     pub fn min_log_offset(&self) -> LogOffset {
-        unimplemented!("skeleton")
+        LogOffset(self.shared.core.log.min())
     }
 
     /// End of the confirmed log.
     pub fn max_log_offset(&self) -> LogOffset {
-        unimplemented!("skeleton")
+        self.confirmed()
     }
 
     /// How much space the store takes. Blocking.
@@ -268,6 +369,48 @@ impl Store {
     /// # Errors
     /// The operating system's reason.
     pub fn usage(&self) -> std::io::Result<Usage> {
-        unimplemented!("skeleton")
+        let disk = rustix::fs::statvfs(&self.shared.core.config.path)?;
+        Ok(Usage {
+            disk_total_bytes: disk.f_blocks * disk.f_frsize,
+            disk_used_bytes: disk.f_blocks.saturating_sub(disk.f_bfree) * disk.f_frsize,
+            disk_free_bytes: disk.f_bavail * disk.f_frsize,
+            log_bytes: self.appended().0 - self.min_log_offset().0,
+        })
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// How much space the store takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Size of the file system that holds the store, in bytes.
+    pub disk_total_bytes: u64,
+    /// Used bytes of it, by whomever.
+    pub disk_used_bytes: u64,
+    /// Bytes on it that the store may still use; less than the difference, because file systems
+    /// keep a reserve.
+    pub disk_free_bytes: u64,
+    /// Bytes of commit log from its smallest to its largest offset.
+    pub log_bytes: u64,
+}
+
+impl Usage {
+    /// Used share of the disk, 0 to 1, as `df` computes it.
+    #[expect(clippy::cast_precision_loss, reason = "a ratio for people and thresholds")]
+    pub fn disk_ratio(&self) -> f64 {
+        let usable = self.disk_used_bytes + self.disk_free_bytes;
+        if usable == 0 { 0.0 } else { self.disk_used_bytes as f64 / usable as f64 }
+    }
+}
+
+/// Waits for a thread; one that has panicked has said so.
+fn join(thread: Option<JoinHandle<()>>) {
+    if let Some(Err(_)) = thread.map(JoinHandle::join) {
+        tracing::error!("a thread of the store has panicked");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{Queue, TopicId};
+use crate::{Queue, TopicId, index::key_index::KeyHasher};
 
 /// How the tags of a topic's messages are meant to be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,7 +16,6 @@ pub enum FilterType {
 
 /// The configuration of a topic, as RocketMQ's `TopicConfig`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::module_name_repetitions, reason = "used without its module")]
 pub struct TopicConfig {
     /// Name, already checked.
     pub name: String,
@@ -44,16 +43,30 @@ pub struct Topic {
     pub id: TopicId,
     /// Its configuration.
     pub config: TopicConfig,
+    /// Records of this name before this log offset belong to an earlier incarnation.
+    pub(crate) since_log_offset: u64,
+    /// Every queue that ever was, also those that the configuration hides now.
     pub(crate) queues: Box<[Arc<Queue>]>,
+    pub(crate) hasher: KeyHasher,
 }
 
 impl Topic {
     /// A queue of the topic, or `None` if its number is not below the larger of the numbers of
     /// read and write queues.
     pub fn queue(&self, queue_id: u32) -> Option<Arc<Queue>> {
-        let visible = self.config.read_queues.max(self.config.write_queues);
-        let queue = self.queues.get(usize::try_from(queue_id).ok()?)?;
-        (queue_id < visible).then(|| Arc::clone(queue))
+        self.visible_queue(queue_id).map(Arc::clone)
+    }
+
+    pub(crate) fn visible_queue(&self, queue_id: u32) -> Option<&Arc<Queue>> {
+        let visible = self.config.visible_queues();
+        self.queues.get(usize::try_from(queue_id).ok()?).filter(|_| queue_id < visible)
+    }
+}
+
+impl TopicConfig {
+    /// Number of queues that are read or written.
+    pub(crate) fn visible_queues(&self) -> u32 {
+        self.read_queues.max(self.write_queues)
     }
 }
 

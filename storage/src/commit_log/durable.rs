@@ -1,0 +1,138 @@
+//! The durable watermark: up to where the log has been synced. It tells a torn tail, which may be
+//! cut, from damage, which may not.
+//!
+//! Two slots are written in turn, so that a write that is torn leaves the other one intact.
+
+use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
+
+use crate::{OpenError, file, file::failed, num::take};
+
+const MAGIC: u32 = 0x424D_574D; // "BMWM"
+const VERSION: u16 = 1;
+/// Each slot has a page of its own: a page is what a disk tears.
+const SLOT_BYTES: u64 = 4096;
+const ENTRY_BYTES: usize = 28;
+const CLEAN: u16 = 1;
+
+/// What one slot says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// Grows with every write; the larger of the two slots counts.
+    pub(crate) sequence: u64,
+    /// Log offset up to which everything is on the disk.
+    pub(crate) durable: u64,
+    /// The store was closed in order: there is nothing beyond `durable`.
+    pub(crate) clean: bool,
+}
+
+/// The file `commitlog.watermark`.
+#[derive(Debug)]
+pub(crate) struct MarkFile {
+    file: File,
+    sequence: u64,
+}
+
+impl MarkFile {
+    /// Opens the file, or creates it, and reads the newest mark that is intact.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    pub(crate) fn open(dir: &Path) -> Result<(Self, Option<Mark>), OpenError> {
+        let path = dir.join("commitlog.watermark");
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(failed("open", &path))?;
+        let length = file.metadata().map_err(failed("read", &path))?.len();
+        if length < 2 * SLOT_BYTES {
+            file.set_len(2 * SLOT_BYTES)
+                .and_then(|()| file.sync_all())
+                .and_then(|()| file::sync_dir(dir))
+                .map_err(failed("create", &path))?;
+        }
+        let mut newest: Option<Mark> = None;
+        for slot in 0..2 {
+            let mut bytes = [0; ENTRY_BYTES];
+            file.read_exact_at(&mut bytes, slot * SLOT_BYTES).map_err(failed("read", &path))?;
+            let mark = decode(&bytes);
+            if mark.is_some_and(|mark| newest.is_none_or(|best| mark.sequence > best.sequence)) {
+                newest = mark;
+            }
+        }
+        let sequence = newest.map_or(0, |mark| mark.sequence);
+        Ok((Self { file, sequence }, newest))
+    }
+
+    /// Records `durable`, durably.
+    ///
+    /// # Errors
+    /// The disk failed; treat it like a failed sync of the log.
+    pub(crate) fn write(&mut self, durable: u64, clean: bool) -> io::Result<()> {
+        self.sequence += 1;
+        let mark = Mark { sequence: self.sequence, durable, clean };
+        self.file.write_all_at(&encode(mark), self.sequence % 2 * SLOT_BYTES)?;
+        self.file.sync_data()
+    }
+}
+
+fn encode(mark: Mark) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(ENTRY_BYTES);
+    bytes.extend_from_slice(&MAGIC.to_be_bytes());
+    bytes.extend_from_slice(&VERSION.to_be_bytes());
+    bytes.extend_from_slice(&if mark.clean { CLEAN } else { 0 }.to_be_bytes());
+    bytes.extend_from_slice(&mark.sequence.to_be_bytes());
+    bytes.extend_from_slice(&mark.durable.to_be_bytes());
+    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Option<Mark> {
+    let (body, crc) = bytes.split_last_chunk::<4>()?;
+    let (magic, rest) = take!(u32, body)?;
+    let (version, rest) = take!(u16, rest)?;
+    let (flags, rest) = take!(u16, rest)?;
+    let (sequence, rest) = take!(u64, rest)?;
+    let (durable, _) = take!(u64, rest)?;
+    let intact = crc32fast::hash(body) == u32::from_be_bytes(*crc);
+    (intact && magic == MAGIC && version == VERSION).then_some(Mark {
+        sequence,
+        durable,
+        clean: flags & CLEAN != 0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newest_intact_slot_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut file, mark) = MarkFile::open(dir.path()).unwrap();
+        assert_eq!(mark, None);
+        file.write(100, false).unwrap();
+        file.write(200, true).unwrap();
+        let (mut file, mark) = MarkFile::open(dir.path()).unwrap();
+        assert_eq!(mark, Some(Mark { sequence: 2, durable: 200, clean: true }));
+        file.write(300, false).unwrap();
+        // Tear the newest.
+        file.file.write_all_at(&[0xFF], SLOT_BYTES + 20).unwrap();
+        let (_, mark) = MarkFile::open(dir.path()).unwrap();
+        assert_eq!(mark, Some(Mark { sequence: 2, durable: 200, clean: true }));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let bytes = encode(Mark { sequence: 7, durable: 1 << 40, clean: false });
+        assert_eq!(bytes.len(), ENTRY_BYTES);
+        assert!(decode(&bytes).is_some());
+        for at in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[at / 8] ^= 1 << (at % 8);
+            assert_eq!(decode(&damaged), None, "bit {at}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Making the log durable: the one place that syncs it.
+
+use std::{
+    io,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::durable::MarkFile;
+use crate::{FlushMode, core::Core};
+
+/// The durable watermark is written at most this often, because it costs a sync of its own.
+const MARK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Syncs in its own thread; [`Flusher::run`] is that thread.
+#[derive(Debug)]
+pub(crate) struct Flusher {
+    core: Arc<Core>,
+    mark: MarkFile,
+    marked: u64,
+    marked_at: Instant,
+}
+
+impl Flusher {
+    /// `mark` says that everything up to the current end is durable.
+    pub(crate) fn new(core: Arc<Core>, mark: MarkFile) -> Self {
+        let marked = core.log.flushed();
+        Self { core, mark, marked, marked_at: Instant::now() }
+    }
+
+    /// Syncs until the store closes or fails, then once more. Unpark the thread to make it look.
+    pub(crate) fn run(mut self) {
+        loop {
+            let closing = self.core.health.is_closed();
+            if let Err(error) = self.sync_once(closing) {
+                // No second try: it would succeed over data that is lost.
+                self.core.fail(&format!("the commit log cannot be synced: {error}"));
+            }
+            if closing || self.core.health.check().is_err() {
+                return;
+            }
+            match self.core.config.flush {
+                FlushMode::Async { interval_ms } => {
+                    thread::park_timeout(Duration::from_millis(interval_ms));
+                }
+                FlushMode::Sync if self.core.log.appended() == self.core.log.flushed() => {
+                    thread::park();
+                }
+                FlushMode::Sync => {}
+            }
+        }
+    }
+
+    fn sync_once(&mut self, closing: bool) -> io::Result<()> {
+        let log = &self.core.log;
+        let (from, to) = (log.flushed(), log.appended());
+        // In the order of the log: a record is durable only if everything before it is.
+        for segment in log.segments_between(from, to) {
+            segment.sync(from, to)?;
+        }
+        log.set_flushed(to);
+        if self.core.config.flush == FlushMode::Sync {
+            log.confirmed.advance(to);
+        }
+        let due = self.marked_at.elapsed() >= MARK_INTERVAL;
+        if closing || (to > self.marked && due) {
+            self.mark.write(to, closing)?;
+            self.marked = to;
+            self.marked_at = Instant::now();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,277 @@
+//! Finding the end of the log after a stop, and making that end durable before anything is
+//! appended behind it.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustix::fs::FallocateFlags;
+
+use super::{
+    CommitLog, allocate,
+    durable::{Mark, MarkFile},
+    scan::{Scanner, Step},
+    segment,
+};
+use crate::{
+    LogOffset, OpenError,
+    file::{self, failed},
+    num::to_usize,
+    recovery::Cut,
+};
+
+/// One segment file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) base_offset: u64,
+    pub(crate) len: u64,
+    pub(crate) path: PathBuf,
+}
+
+impl Found {
+    pub(crate) fn limit_offset(&self) -> u64 {
+        self.base_offset + self.len
+    }
+}
+
+/// A log that is ready for appending.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) log: Arc<CommitLog>,
+    pub(crate) current: segment::Writer,
+    pub(crate) mark: MarkFile,
+    pub(crate) found: Vec<Found>,
+    pub(crate) end: u64,
+    pub(crate) cut: Option<Cut>,
+}
+
+/// Recovers the log in `dir/commitlog`. `checkpoint` is the log offset up to which the index holds
+/// everything; it stands in for a durable watermark that is lost.
+///
+/// # Errors
+/// [`OpenError`]; the log is as it was.
+pub(crate) fn open(
+    dir: &Path,
+    segment_size_bytes: u64,
+    checkpoint: u64,
+) -> Result<Opened, OpenError> {
+    let log_dir = dir.join("commitlog");
+    file::create_dir(&log_dir).map_err(failed("create", &log_dir))?;
+    let mut found = list(&log_dir)?;
+    let (mut mark_file, mark) = MarkFile::open(dir)?;
+    let durable = durable_start(&found, mark, checkpoint);
+    let stray = contiguous(&log_dir, &mut found, durable)?;
+    let (end, reason) = match mark {
+        Some(mark) if mark.clean => (durable, None),
+        _ => find_end(&found, durable)?,
+    };
+    let cut = reason.map(|reason| Cut { at: LogOffset(end), reason });
+    if let Some(cut) = &cut {
+        tracing::warn!(at = %cut.at, reason = cut.reason, "the torn tail of the log is cut");
+    }
+    let clean = mark.is_some_and(|mark| mark.clean);
+    cut_behind(dir, &mut found, stray, (end, clean))?;
+    let (segments, current) = map(&log_dir, &mut found, (durable, end), segment_size_bytes)?;
+    // From here on a stop is not clean, and what was recovered must not be cut by a later one.
+    let path = dir.join("commitlog.watermark");
+    mark_file.write(end, false).map_err(failed("write", path))?;
+    let log = Arc::new(CommitLog::new(segments, end));
+    Ok(Opened { log, current, mark: mark_file, found, end, cut })
+}
+
+/// Where verification starts: everything before was durable, so it is not torn.
+fn durable_start(found: &[Found], mark: Option<Mark>, checkpoint: u64) -> u64 {
+    let first = found.first().map_or(0, |segment| segment.base_offset);
+    let last = found.last().map_or(0, Found::limit_offset);
+    match mark {
+        Some(mark) => mark.durable.max(first),
+        None if found.is_empty() => 0,
+        None => {
+            tracing::warn!("the durable watermark is missing; the log is verified from the index");
+            if (first..=last).contains(&checkpoint) { checkpoint } else { first }
+        }
+    }
+}
+
+/// The segments of a directory in order. Temporary files are removed.
+fn list(dir: &Path) -> Result<Vec<Found>, OpenError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed("read", dir))? {
+        let entry = entry.map_err(failed("read", dir))?;
+        let path = entry.path();
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if path.extension().is_some_and(|extension| extension == "tmp") {
+            fs::remove_file(&path).map_err(failed("remove", &path))?;
+        } else if let (20, Ok(base_offset)) = (name.len(), name.parse()) {
+            let len = entry.metadata().map_err(failed("read", &path))?.len();
+            found.push(Found { base_offset, len, path });
+        }
+    }
+    found.sort_unstable_by_key(|segment| segment.base_offset);
+    Ok(found)
+}
+
+/// Checks that no segment is missing up to `durable`. What lies behind a gap after that cannot be
+/// part of the log; it is moved from `found` to the result.
+fn contiguous(dir: &Path, found: &mut Vec<Found>, durable: u64) -> Result<Vec<Found>, OpenError> {
+    let path = || dir.to_owned();
+    let Some(first) = found.first() else {
+        return match durable {
+            0 => Ok(Vec::new()),
+            _ => Err(OpenError::LogShort {
+                path: path(),
+                end: LogOffset(0),
+                durable: LogOffset(durable),
+            }),
+        };
+    };
+    let mut expected = first.base_offset;
+    let mut stray = Vec::new();
+    for (i, segment) in found.iter().enumerate() {
+        if segment.base_offset != expected {
+            if expected < durable {
+                let (expected, found) = (LogOffset(expected), LogOffset(segment.base_offset));
+                return Err(OpenError::LogGap { path: path(), expected, found });
+            }
+            stray = found.split_off(i);
+            break;
+        }
+        expected = segment.limit_offset();
+    }
+    if expected < durable {
+        let (end, durable) = (LogOffset(expected), LogOffset(durable));
+        return Err(OpenError::LogShort { path: path(), end, durable });
+    }
+    Ok(stray)
+}
+
+/// The offset after the last valid record at or behind `from`, and what is wrong with what follows
+/// if it is not nothing. Never looks behind the first invalid record: the kernel writes pages in
+/// any order, so what follows proves nothing.
+fn find_end(found: &[Found], from: u64) -> Result<(u64, Option<String>), OpenError> {
+    let mut offset = from;
+    for segment in found.iter().filter(|segment| segment.limit_offset() > from) {
+        let mut scanner = Scanner::open(&segment.path, segment.base_offset)
+            .map_err(failed("read", &segment.path))?;
+        loop {
+            match scanner.step(offset).map_err(failed("read", &segment.path))? {
+                Step::Record(record) => offset += u64::from(record.total_size),
+                Step::Filled => break,
+                Step::Empty => return Ok((offset, None)),
+                Step::Invalid(reason) => return Ok((offset, Some(reason))),
+            }
+        }
+        offset = segment.limit_offset();
+    }
+    Ok((offset, None))
+}
+
+/// Makes sure that nothing lies behind `end`: zeroes the rest of its segment and takes later ones
+/// away. Durable when it returns, so that no stale record can follow a new one.
+fn cut_behind(
+    dir: &Path,
+    found: &mut Vec<Found>,
+    mut behind: Vec<Found>,
+    (end, clean): (u64, bool),
+) -> Result<(), OpenError> {
+    let log_dir = dir.join("commitlog");
+    behind.extend(found.extract_if(.., |segment| segment.base_offset > end || segment.len == 0));
+    for segment in &behind {
+        take_away(dir, segment)?;
+    }
+    if !behind.is_empty() {
+        file::sync_dir(&log_dir).map_err(failed("sync", &log_dir))?;
+    }
+    let Some(last) = found.last().filter(|last| last.limit_offset() > end && !clean) else {
+        return Ok(());
+    };
+    let at = end - last.base_offset;
+    File::options()
+        .read(true)
+        .write(true)
+        .open(&last.path)
+        .and_then(|file| {
+            zero(&file, at, last.len)?;
+            file.sync_all()
+        })
+        .map_err(failed("zero the end of", &last.path))
+}
+
+/// Removes a segment that was only made ahead; one with records goes to `dir/cut`.
+fn take_away(dir: &Path, segment: &Found) -> Result<(), OpenError> {
+    let mut head = [0; protocol::record::BLANK_BYTES];
+    let read = File::open(&segment.path).and_then(|file| file.read_exact_at(&mut head, 0));
+    if read.is_err() || head.iter().all(|&byte| byte == 0) {
+        return fs::remove_file(&segment.path).map_err(failed("remove", &segment.path));
+    }
+    let cut_dir = dir.join("cut");
+    file::create_dir(&cut_dir).map_err(failed("create", &cut_dir))?;
+    let kept = cut_dir.join(allocate::name(segment.base_offset));
+    tracing::warn!(segment = %segment.path.display(), kept = %kept.display(), "segment set aside");
+    file::rename(&segment.path, &kept).map_err(failed("set aside", &segment.path))
+}
+
+/// Makes `from..to` of a file read as zeros, its blocks still reserved.
+fn zero(file: &File, from: u64, to: u64) -> std::io::Result<()> {
+    let quick = rustix::fs::fallocate(file, FallocateFlags::ZERO_RANGE, from, to - from);
+    if quick.is_ok() {
+        return Ok(());
+    }
+    // Not every file system can; write zeros over what is not zero.
+    let zeros = vec![0; 1 << 20];
+    let mut bytes = vec![0; 1 << 20];
+    let mut at = from;
+    while at < to {
+        let len = to_usize((to - at).min(1 << 20));
+        let (bytes, zeros) = (bytes.split_at_mut(len).0, zeros.split_at(len).0);
+        file.read_exact_at(bytes, at)?;
+        if bytes != zeros {
+            file.write_all_at(zeros, at)?;
+        }
+        at += 1 << 20;
+    }
+    Ok(())
+}
+
+/// Maps the segments and syncs what was not known to be durable. The last one is written on.
+fn map(
+    dir: &Path,
+    found: &mut Vec<Found>,
+    (durable, end): (u64, u64),
+    segment_size_bytes: u64,
+) -> Result<(Vec<Arc<segment::Segment>>, segment::Writer), OpenError> {
+    let mut segments = Vec::with_capacity(found.len() + 1);
+    let mut current = None;
+    for at in found.iter() {
+        let mut writer = File::options()
+            .read(true)
+            .write(true)
+            .open(&at.path)
+            .and_then(|file| segment::Writer::open(&file, at.base_offset, to_usize(at.len)))
+            .map_err(failed("map", &at.path))?;
+        writer.adopt(durable, end);
+        writer.segment().sync(durable, end).map_err(failed("sync", &at.path))?;
+        segments.push(Arc::clone(writer.segment()));
+        current = Some(writer);
+    }
+    let room = current.filter(|writer| writer.segment().limit_offset() > end);
+    let current = match room {
+        Some(writer) => writer,
+        None => {
+            let path = dir.join(allocate::name(end));
+            let writer = allocate::create(dir, end, segment_size_bytes)
+                .map_err(failed("allocate", &path))?;
+            segments.push(Arc::clone(writer.segment()));
+            found.push(Found { base_offset: end, len: segment_size_bytes, path });
+            writer
+        }
+    };
+    for sealed in segments.iter().take(segments.len() - 1) {
+        sealed.allow_read_ahead();
+    }
+    Ok((segments, current))
+}

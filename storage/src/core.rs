@@ -1,0 +1,26 @@
+//! What queues, threads and the store share: the log, the index, the configuration and the health.
+
+use protocol::clock::Clock;
+use std::sync::Arc;
+
+use crate::{Config, commit_log::CommitLog, health::Health, index::Index};
+
+/// Shared by `Arc`; queues hold it, so it holds no queue.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) log: Arc<CommitLog>,
+    pub(crate) index: Index,
+    pub(crate) health: Health,
+}
+
+impl Core {
+    /// Stops the store for good and tells everyone who waits.
+    pub(crate) fn fail(&self, reason: &str) {
+        self.health.fail(reason);
+        if let Err(poison) = self.health.check() {
+            self.log.confirmed.fail(&poison);
+        }
+    }
+}

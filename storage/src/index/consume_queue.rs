@@ -1,0 +1,307 @@
+//! The `consume_queue` family: blocks of 64 entries of one queue.
+
+use super::{Family, Guard, damaged, read_error};
+use crate::{ReadError, TopicId, num::take};
+
+/// Entries of a full block.
+pub(crate) const BLOCK_ENTRIES: u64 = 64;
+
+/// Where one message is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BlockEntry {
+    /// Position of the record.
+    pub(crate) log_offset: u64,
+    /// Size of the record; 0 marks a hole: the record was damaged when the index was built.
+    pub(crate) size: u32,
+    /// Hash of its tag.
+    pub(crate) tag_hash: i32,
+}
+
+impl BlockEntry {
+    /// Log offset after the record.
+    pub(crate) fn end(self) -> u64 {
+        self.log_offset + u64::from(self.size)
+    }
+
+    pub(crate) fn is_hole(self) -> bool {
+        self.size == 0
+    }
+}
+
+/// Up to 64 consecutive entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Block {
+    /// Block number: queue offset divided by 64.
+    pub(crate) number: u64,
+    /// Place of the first entry in the block, 0 to 63.
+    pub(crate) start: u8,
+    /// Store timestamp of the first entry, Unix ms.
+    pub(crate) first_ms: i64,
+    pub(crate) entries: Vec<BlockEntry>,
+}
+
+impl Block {
+    /// Queue offset of the first entry.
+    pub(crate) fn first(&self) -> u64 {
+        self.number * BLOCK_ENTRIES + u64::from(self.start)
+    }
+}
+
+/// Key of a block.
+pub(crate) fn key(topic: TopicId, queue_id: u32, number: u64) -> [u8; 16] {
+    let queue = u64::from(topic.0) << 32 | u64::from(queue_id);
+    (u128::from(queue) << 64 | u128::from(number)).to_be_bytes()
+}
+
+fn decode_key(key: &[u8]) -> Option<(TopicId, u32, u64)> {
+    let (topic, rest) = take!(u32, key)?;
+    let (queue_id, rest) = take!(u32, rest)?;
+    let (number, rest) = take!(u64, rest)?;
+    rest.is_empty().then_some((TopicId(topic), queue_id, number))
+}
+
+/// The keys of all blocks of a topic lie between these.
+pub(crate) fn topic_range(topic: TopicId) -> (Vec<u8>, Vec<u8>) {
+    let end = match topic.0.checked_add(1) {
+        Some(next) => key(TopicId(next), 0, 0).to_vec(),
+        None => vec![0xFF; 17],
+    };
+    (key(topic, 0, 0).to_vec(), end)
+}
+
+/// Packs entries: a fixed head, then per entry the gap to the entry before, the size and the tag.
+pub(crate) fn encode(
+    start: u8,
+    first_ms: i64,
+    entries: impl ExactSizeIterator<Item = BlockEntry> + Clone,
+) -> Vec<u8> {
+    let count = u8::try_from(entries.len()).expect("a block has at most 64 entries");
+    let last = entries.clone().last().map_or(0, |entry| entry.log_offset);
+    let mut bytes = Vec::with_capacity(18 + entries.len() * 10);
+    bytes.push(start);
+    bytes.push(count);
+    bytes.extend_from_slice(&last.to_be_bytes());
+    bytes.extend_from_slice(&first_ms.to_be_bytes());
+    let mut end = 0;
+    for entry in entries {
+        put_varint(&mut bytes, entry.log_offset - end);
+        put_varint(&mut bytes, u64::from(entry.size));
+        put_varint(&mut bytes, zigzag(entry.tag_hash));
+        end = entry.end();
+    }
+    bytes
+}
+
+fn decode(number: u64, bytes: &[u8]) -> Option<Block> {
+    let (start, rest) = take!(u8, bytes)?;
+    let (count, rest) = take!(u8, rest)?;
+    let (_last, rest) = take!(u64, rest)?;
+    let (first_ms, mut rest) = take!(i64, rest)?;
+    let places = u64::from(start) + u64::from(count);
+    if count == 0 || places > BLOCK_ENTRIES {
+        return None;
+    }
+    let mut entries = Vec::with_capacity(usize::from(count));
+    let mut end = 0_u64;
+    for _ in 0..count {
+        let log_offset = end.checked_add(take_varint(&mut rest)?)?;
+        let size = u32::try_from(take_varint(&mut rest)?).ok()?;
+        let tag_hash = unzigzag(take_varint(&mut rest)?)?;
+        let entry = BlockEntry { log_offset, size, tag_hash };
+        end = log_offset.checked_add(u64::from(size))?;
+        entries.push(entry);
+    }
+    rest.is_empty().then_some(Block { number, start, first_ms, entries })
+}
+
+fn zigzag(n: i32) -> u64 {
+    let n = i64::from(n);
+    ((n << 1) ^ (n >> 63)).cast_unsigned()
+}
+
+fn unzigzag(n: u64) -> Option<i32> {
+    let signed = (n >> 1).cast_signed() ^ -(n & 1).cast_signed();
+    i32::try_from(signed).ok()
+}
+
+fn put_varint(bytes: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        let [.., low] = n.to_be_bytes();
+        bytes.push(low | 0x80);
+        n >>= 7;
+    }
+    let [.., low] = n.to_be_bytes();
+    bytes.push(low);
+}
+
+fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut n = 0;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        let part = u64::from(byte & 0x7F);
+        if shift == 63 && part > 1 {
+            return None;
+        }
+        n |= part << shift;
+        if byte & 0x80 == 0 {
+            return Some(n);
+        }
+    }
+    None
+}
+
+fn row(key: &[u8], value: &[u8]) -> Result<Block, ReadError> {
+    decode_key(key)
+        .and_then(|(_, _, number)| decode(number, value))
+        .ok_or_else(|| damaged(Family::ConsumeQueue, key))
+}
+
+/// The stored block with this number.
+///
+/// # Errors
+/// [`ReadError::Index`].
+pub(crate) fn get(
+    guard: &Guard<'_>,
+    (topic, queue_id): (TopicId, u32),
+    number: u64,
+) -> Result<Option<Block>, ReadError> {
+    let key = key(topic, queue_id, number);
+    guard.get(Family::ConsumeQueue, &key)?.map(|value| row(&key, &value)).transpose()
+}
+
+/// The first stored block of a queue with this number or a larger one.
+///
+/// # Errors
+/// [`ReadError::Index`].
+pub(crate) fn at_or_after(
+    guard: &Guard<'_>,
+    (topic, queue_id): (TopicId, u32),
+    number: u64,
+) -> Result<Option<Block>, ReadError> {
+    let mut end = key(topic, queue_id, u64::MAX).to_vec();
+    end.push(0);
+    let mut rows = guard.range(Family::ConsumeQueue, key(topic, queue_id, number).to_vec(), end);
+    rows.seek_to_first();
+    one(&rows)
+}
+
+/// The last stored block of a queue.
+///
+/// # Errors
+/// [`ReadError::Index`].
+pub(crate) fn last(
+    guard: &Guard<'_>,
+    (topic, queue_id): (TopicId, u32),
+) -> Result<Option<Block>, ReadError> {
+    let mut end = key(topic, queue_id, u64::MAX).to_vec();
+    end.push(0);
+    let mut rows = guard.range(Family::ConsumeQueue, key(topic, queue_id, 0).to_vec(), end);
+    rows.seek_to_last();
+    one(&rows)
+}
+
+fn one(rows: &rocksdb::DBRawIterator<'_>) -> Result<Option<Block>, ReadError> {
+    match rows.item() {
+        Some((key, value)) => row(key, value).map(Some),
+        None => rows.status().map(|()| None).map_err(read_error),
+    }
+}
+
+/// The blocks that hold entries at or beyond log offset `end`, each as what must remain of it;
+/// `None` when nothing does. For an index that is ahead of the log.
+///
+/// # Errors
+/// [`ReadError::Index`].
+pub(crate) fn beyond(
+    guard: &Guard<'_>,
+    end: u64,
+    mut each: impl FnMut(&[u8], Option<Vec<u8>>, u64),
+) -> Result<(), ReadError> {
+    let mut rows = guard.db().raw_iterator_cf(guard.family(Family::ConsumeQueue));
+    rows.seek_to_last();
+    // From the last block of each queue backwards, until one lies before the end; then on to the
+    // queue before. So the cost is that of the queues, not of the blocks.
+    while let Some((key, value)) = rows.item() {
+        let block = row(key, value)?;
+        let kept = block.entries.partition_point(|entry| entry.end() <= end);
+        let removed = block.entries.len() - kept;
+        if removed == 0 {
+            let (topic, queue_id, _) =
+                decode_key(key).ok_or_else(|| damaged(Family::ConsumeQueue, key))?;
+            let first = self::key(topic, queue_id, 0);
+            rows.seek_for_prev(first);
+            if rows.key() == Some(&first[..]) {
+                rows.prev();
+            }
+            continue;
+        }
+        let rest = (kept > 0)
+            .then(|| encode(block.start, block.first_ms, block.entries.iter().take(kept).copied()));
+        each(key, rest, crate::num::to_u64(removed));
+        rows.prev();
+    }
+    rows.status().map_err(read_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+
+    use super::*;
+
+    #[test]
+    fn keys_sort_by_topic_queue_and_block() {
+        let keys = [
+            key(TopicId(1), 2, u64::MAX),
+            key(TopicId(1), 3, 0),
+            key(TopicId(2), 0, 0),
+            key(TopicId(256), 0, 1),
+        ];
+        assert!(keys.is_sorted());
+        assert_eq!(decode_key(&keys[0]), Some((TopicId(1), 2, u64::MAX)));
+        let (from, to) = topic_range(TopicId(1));
+        assert!(from.as_slice() <= &keys[0][..] && &keys[1][..] < to.as_slice());
+        assert!(to.as_slice() <= &keys[2][..]);
+    }
+
+    #[test]
+    fn typical_block_is_small() {
+        let entries = (0..64_u64).map(|i| BlockEntry {
+            log_offset: (1 << 40) + i * 4_400,
+            size: 1_100,
+            tag_hash: 0,
+        });
+        let entries: Vec<_> = entries.collect();
+        let bytes = encode(0, 1_700_000_000_000, entries.iter().copied());
+        assert!(bytes.len() < 64 * 6, "{}", bytes.len());
+    }
+
+    proptest! {
+        #[test]
+        fn block_survives(
+            start in 0_u8..64,
+            first_ms in any::<i64>(),
+            parts in proptest::collection::vec((0_u64..1 << 50, any::<u32>(), any::<i32>()), 1..65),
+        ) {
+            let mut end = 0;
+            let mut entries = Vec::new();
+            for (gap, size, tag_hash) in parts.into_iter().take(64 - usize::from(start)) {
+                let entry = BlockEntry { log_offset: end + gap, size, tag_hash };
+                end = entry.end();
+                entries.push(entry);
+            }
+            let bytes = encode(start, first_ms, entries.iter().copied());
+            let block = Block { number: 9, start, first_ms, entries };
+            prop_assert_eq!(decode(9, &bytes), Some(block));
+            for cut in 0..bytes.len() {
+                prop_assert!(decode(9, &bytes[..cut]).is_none());
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
+            let _block = decode(0, &bytes);
+        }
+    }
+}

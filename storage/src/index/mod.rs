@@ -1,0 +1,175 @@
+//! The index: the one RocksDB. One family, one file; this one opens it and holds the `default`
+//! family.
+//!
+//! Everything here is bytes and reading. All writing is done by the one index writer.
+
+pub(crate) mod consume_queue;
+pub(crate) mod consumer_offset;
+pub(crate) mod group;
+pub(crate) mod key_index;
+pub(crate) mod meta;
+pub(crate) mod options;
+pub(crate) mod topic;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{PoisonError, RwLock, RwLockReadGuard},
+};
+
+use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, WriteBatch, WriteOptions};
+
+use crate::{OpenError, ReadError, file};
+
+/// Names of the families, as on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// Schema version, checkpoint, versions.
+    Default,
+    /// Topic name to its row.
+    Topic,
+    /// Group name to its row.
+    Group,
+    /// Blocks of 64 entries.
+    ConsumeQueue,
+    /// Slices and buckets.
+    KeyIndex,
+    /// How far groups have consumed.
+    ConsumerOffset,
+}
+
+impl Family {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Default,
+        Self::Topic,
+        Self::Group,
+        Self::ConsumeQueue,
+        Self::KeyIndex,
+        Self::ConsumerOffset,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Topic => "topic",
+            Self::Group => "group",
+            Self::ConsumeQueue => "consume_queue",
+            Self::KeyIndex => "key_index",
+            Self::ConsumerOffset => "consumer_offset",
+        }
+    }
+}
+
+/// The open RocksDB. It can be closed while handles to queues are still around.
+#[derive(Debug)]
+pub(crate) struct Index {
+    db: RwLock<Option<DB>>,
+    path: PathBuf,
+}
+
+/// RocksDB, open for as long as this lives.
+pub(crate) struct Guard<'a>(RwLockReadGuard<'a, Option<DB>>);
+
+impl Index {
+    /// Opens the index in `dir/index`, creating it when it does not exist.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub(crate) fn open(dir: &Path, block_cache_bytes: usize) -> Result<Self, OpenError> {
+        let path = dir.join("index");
+        file::create_dir(&path).map_err(file::failed("create", &path))?;
+        let cache = rocksdb::Cache::new_lru_cache(block_cache_bytes);
+        let families = Family::ALL.map(|family| {
+            ColumnFamilyDescriptor::new(family.name(), options::of_family(family, &cache))
+        });
+        let db = DB::open_cf_descriptors(&options::of_database(), &path, families)
+            .map_err(|source| OpenError::Index { path: path.clone(), source })?;
+        Ok(Self { db: RwLock::new(Some(db)), path })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// # Errors
+    /// [`ReadError::Index`] once the index is closed.
+    pub(crate) fn db(&self) -> Result<Guard<'_>, ReadError> {
+        let guard = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        if guard.is_some() {
+            Ok(Guard(guard))
+        } else {
+            Err(ReadError::Index { reason: "the store is closed".to_owned() })
+        }
+    }
+
+    /// Writes `batch` as one atomic step, and waits for the disk if `sync`.
+    ///
+    /// # Errors
+    /// RocksDB's. The store must not go on: RocksDB and the memory of the process differ now.
+    pub(crate) fn write(&self, batch: WriteBatch, sync: bool) -> Result<(), ReadError> {
+        let mut options = WriteOptions::default();
+        options.set_sync(sync);
+        self.db()?.db().write_opt(batch, &options).map_err(read_error)
+    }
+
+    /// Closes RocksDB. Later reads fail.
+    pub(crate) fn close(&self) {
+        self.db.write().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+impl Guard<'_> {
+    pub(crate) fn db(&self) -> &DB {
+        self.0.as_ref().expect("checked when the guard was made; closing needs the write lock")
+    }
+
+    pub(crate) fn family(&self, family: Family) -> &ColumnFamily {
+        self.db().cf_handle(family.name()).expect("all families are opened with the database")
+    }
+
+    /// # Errors
+    /// [`ReadError::Index`].
+    pub(crate) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        self.db().get_cf(self.family(family), key).map_err(read_error)
+    }
+
+    /// An iterator that sees the keys in `from..to` only, not yet positioned.
+    pub(crate) fn range(
+        &self,
+        family: Family,
+        from: Vec<u8>,
+        to: Vec<u8>,
+    ) -> rocksdb::DBRawIterator<'_> {
+        let mut options = rocksdb::ReadOptions::default();
+        options.set_iterate_lower_bound(from);
+        options.set_iterate_upper_bound(to);
+        self.db().raw_iterator_cf_opt(self.family(family), options)
+    }
+}
+
+/// Every key and value of an iterator, from its first on.
+///
+/// # Errors
+/// [`ReadError::Index`], or what `each` returns.
+pub(crate) fn for_each(
+    mut rows: rocksdb::DBRawIterator<'_>,
+    mut each: impl FnMut(&[u8], &[u8]) -> Result<(), ReadError>,
+) -> Result<(), ReadError> {
+    rows.seek_to_first();
+    while let Some((key, value)) = rows.item() {
+        each(key, value)?;
+        rows.next();
+    }
+    rows.status().map_err(read_error)
+}
+
+/// RocksDB's error as ours.
+pub(crate) fn read_error(error: rocksdb::Error) -> ReadError {
+    ReadError::Index { reason: error.into_string() }
+}
+
+/// A value that cannot be decoded.
+pub(crate) fn damaged(family: Family, key: &[u8]) -> ReadError {
+    ReadError::Index {
+        reason: format!("damaged value in family {}, key {}", family.name(), key.escape_ascii()),
+    }
+}

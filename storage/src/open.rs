@@ -1,0 +1,180 @@
+//! Opening a store: everything in its order, threads last.
+
+use std::{
+    sync::{Arc, Mutex, OnceLock},
+    thread::{self, JoinHandle},
+};
+
+use protocol::{clock::Clock, limits};
+use rocksdb::WriteBatch;
+
+use crate::{
+    Config, OpenError, Recovery, Store,
+    append::Appender,
+    commit_log::{self, allocate::Allocator, durable::MarkFile, flush::Flusher, writer::LogWriter},
+    core::Core,
+    dispatch::Input,
+    file::{self, failed},
+    health::Health,
+    index::{
+        Index,
+        meta::{self, Versioned},
+    },
+    keys::KeyTail,
+    lock::Lock,
+    recover::{self, Replay},
+    store::{Shared, Threads},
+    table::Table,
+    writer::IndexWriter,
+};
+
+const SEGMENT_MIN_BYTES: u64 = 64 << 10;
+/// A record must fit into a segment.
+const SEGMENT_MAX_BYTES: u64 = 1 << 32;
+
+impl Store {
+    /// Opens the store, creating it when it does not exist, and recovers it. Blocking.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what to do; nothing was changed when the lock is held by another process.
+    pub fn open(config: Config, clock: Clock) -> Result<Arc<Self>, OpenError> {
+        check(&config)?;
+        file::create_dir(&config.path).map_err(failed("create", &config.path))?;
+        let lock = Lock::take(&config.path)?;
+        let index = Index::open(&config.path, config.block_cache_bytes)?;
+        let (new, checkpoint, log_end) = {
+            let guard = index.db()?;
+            let found = meta::schema(&guard)?;
+            if let Some(found) = found.filter(|&found| found != meta::SCHEMA_VERSION) {
+                let known = meta::SCHEMA_VERSION;
+                return Err(OpenError::Schema { path: config.path, found, known });
+            }
+            (found.is_none(), meta::checkpoint(&guard)?, meta::log_end(&guard)?)
+        };
+        let log = commit_log::recover::open(
+            &config.path,
+            config.segment_size_bytes,
+            checkpoint.log_offset,
+        )?;
+        let mut recovery =
+            Recovery { end: crate::LogOffset(log.end), cut: log.cut, ..Recovery::default() };
+        if new {
+            begin_index(&index, log.end)?;
+        }
+        if log_end > log.end {
+            tracing::warn!(log_end, end = log.end, "the index is ahead of the log");
+            recovery.removed_entries = recover::cut_index(&index, log.end)?;
+        }
+        log.log.set_last_store_ms(checkpoint.last_store_ms);
+        let core = Arc::new(Core { config, clock, log: log.log, index, health: Health::default() });
+        let shared = share(&core, log.current)?;
+        let from = checkpoint.log_offset.min(log.end);
+        let next_topic_id = meta::next_topic_id(&core.index.db()?)?;
+        let mut writer = IndexWriter::new(Arc::clone(&shared), from, next_topic_id);
+        let mut replay = Replay::default();
+        replay.run(&mut writer, &log.found, (from, log.end))?;
+        recovery.replayed_records = replay.records;
+        recovery.damaged = replay.damaged;
+        if meta::unclamped(&core.index.db()?)? {
+            recover::clamp_offsets(&shared, log.end)?;
+        }
+        let threads = Mutex::new(start(&shared, writer, log.mark)?);
+        Ok(Arc::new(Self { shared, threads, recovery, lock: Mutex::new(Some(lock)) }))
+    }
+}
+
+fn check(config: &Config) -> Result<(), OpenError> {
+    let within = |setting, value, ok: bool, bounds| {
+        if ok { Ok(()) } else { Err(OpenError::Setting { setting, value, bounds }) }
+    };
+    let segment = config.segment_size_bytes;
+    within(
+        "segment_size_bytes",
+        segment,
+        (SEGMENT_MIN_BYTES..=SEGMENT_MAX_BYTES).contains(&segment) && segment.is_multiple_of(4096),
+        "64 KiB to 4 GiB, in whole pages of 4 KiB",
+    )?;
+    within(
+        "slice_messages",
+        config.slice_messages.into(),
+        config.slice_messages > 0,
+        "at least 1",
+    )?;
+    within(
+        "max_message_bytes",
+        crate::num::to_u64(config.max_message_bytes),
+        (1..=limits::RECORD_MAX_BYTES).contains(&config.max_message_bytes),
+        "1 byte to 16 MiB",
+    )
+}
+
+/// Marks a new index. It cannot be new when the log is not: the topics would be missing, and the
+/// records of topics that do not exist are never shown.
+fn begin_index(index: &Index, end: u64) -> Result<(), OpenError> {
+    if end > 0 {
+        let path = index.path().to_owned();
+        return Err(OpenError::IndexMissing { path, end: crate::LogOffset(end) });
+    }
+    let mut batch = WriteBatch::default();
+    meta::put_schema(&mut batch, &index.db()?);
+    Ok(index.write(batch, true)?)
+}
+
+fn share(core: &Arc<Core>, current: commit_log::segment::Writer) -> Result<Arc<Shared>, OpenError> {
+    let end = core.log.appended();
+    let segment_size_bytes = core.config.segment_size_bytes;
+    let allocator =
+        Arc::new(Allocator::new(&core.config.path.join("commitlog"), segment_size_bytes));
+    let log =
+        LogWriter::new(Arc::clone(&core.log), Arc::clone(&allocator), current, segment_size_bytes);
+    let (next_slice, covered) = recover::next_slice(&core.index)?;
+    let guard = core.index.db()?;
+    let shared = Shared {
+        core: Arc::clone(core),
+        topics: Table::new(recover::load_topics(core, end)?.into_iter()),
+        groups: Table::new(recover::load_groups(&core.index)?.into_iter()),
+        topic_version: Mutex::new(meta::version(&guard, Versioned::Topics)?),
+        group_version: Mutex::new(meta::version(&guard, Versioned::Groups)?),
+        input: Input::default(),
+        keys: Mutex::new(KeyTail::new(core.config.slice_messages, next_slice, covered)),
+        appender: Mutex::new(Appender::new(Arc::clone(core), log)),
+        allocator,
+        flusher: OnceLock::new(),
+    };
+    Ok(Arc::new(shared))
+}
+
+fn start(shared: &Arc<Shared>, writer: IndexWriter, mark: MarkFile) -> Result<Threads, OpenError> {
+    let allocator = Arc::clone(&shared.allocator);
+    let allocator = spawn(shared, "log-allocate", move || allocator.run())?;
+    let flusher = Flusher::new(Arc::clone(&shared.core), mark);
+    let flusher = spawn(shared, "log-flush", move || flusher.run())?;
+    // Both are set here and nowhere else.
+    let _first = shared.flusher.set(flusher.thread().clone());
+    let index_writer = spawn(shared, "index-write", move || writer.run())?;
+    shared.input.set_thread(index_writer.thread().clone());
+    Ok(Threads {
+        flusher: Some(flusher),
+        index_writer: Some(index_writer),
+        allocator: Some(allocator),
+    })
+}
+
+/// Starts a thread of the store; if it panics, the store has failed.
+fn spawn(
+    shared: &Arc<Shared>,
+    name: &'static str,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, OpenError> {
+    let core = Arc::clone(&shared.core);
+    let guarded = move || {
+        let run = std::panic::AssertUnwindSafe(run);
+        if std::panic::catch_unwind(run).is_err() {
+            core.fail(&format!("the thread {name} has panicked"));
+        }
+    };
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(guarded)
+        .map_err(failed("start a thread for", &shared.core.config.path))
+}
