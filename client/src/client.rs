@@ -9,7 +9,7 @@ use std::{
 };
 
 use protocol::{
-    channel::{DialOptions, Channels},
+    channel::{Channels, DialOptions},
     code::RequestCode,
     message_id::UniqueIds,
     request::heartbeat::Unregister,
@@ -22,7 +22,7 @@ use crate::{
     consumer::ConsumerBuilder,
     core::{Core, NameServers},
     error::Error,
-    options::{Builder, parse_addresses},
+    options::{ClientBuilder, parse_addresses},
     producer::ProducerBuilder,
     queue::Queue,
     reader::Reader,
@@ -66,11 +66,11 @@ impl Client {
     }
 
     /// A client with settings of its own.
-    pub fn builder(name_servers: impl Into<String>) -> Builder {
-        Builder::new(name_servers)
+    pub fn builder(name_servers: impl Into<String>) -> ClientBuilder {
+        ClientBuilder::new(name_servers)
     }
 
-    pub(crate) async fn open(builder: Builder) -> Result<Self, Error> {
+    pub(crate) async fn open(builder: ClientBuilder) -> Result<Self, Error> {
         builder.check()?;
         let name_servers = NameServers::new(parse_addresses(&builder.addresses)?);
         let registry = Arc::new(Registry::default());
@@ -94,6 +94,7 @@ impl Client {
             name_servers,
             routes: Routes::default(),
             registry,
+            closed: AtomicBool::new(false),
             tasks: Mutex::default(),
         });
         let tasks = [
@@ -139,8 +140,7 @@ impl Client {
     }
 
     /// Stops every consumer of this client as [`crate::Consumer::close`] does, takes leave of the
-    /// brokers and ends all connections. Handles that are left fail with [`Error::Closed`] where
-    /// they would start something new.
+    /// brokers and ends all connections. Handles that are left fail with [`Error::Closed`].
     ///
     /// # Cancel safety
     ///
@@ -167,6 +167,7 @@ impl Client {
             };
             self.core.tell_brokers(RequestCode::UnregisterClient, &header).await;
         }
+        self.core.closed.store(true, Ordering::Release);
         self.core.channels.close_all().await;
     }
 

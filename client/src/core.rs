@@ -4,7 +4,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -40,6 +40,8 @@ pub(crate) struct Core {
     pub(crate) name_servers: NameServers,
     pub(crate) routes: Routes,
     pub(crate) registry: Arc<Registry>,
+    /// Set last of all by [`crate::Client::close`].
+    pub(crate) closed: AtomicBool,
     /// Ended with the last handle, if [`crate::Client::close`] was not called before.
     pub(crate) tasks: Mutex<Vec<AbortHandle>>,
 }
@@ -78,6 +80,7 @@ impl Core {
         header: &(impl Encode + ?Sized),
         body: Bytes,
     ) -> Result<Frame, Error> {
+        self.check_open()?;
         let timeout = self.settings.request_timeout;
         match self.channels.request(address, code, header, body.clone(), timeout).await {
             // The broker restarted since the last request; asking again is harmless for all that
@@ -109,6 +112,7 @@ impl Core {
         code: RequestCode,
         (header, body): (&(impl Encode + ?Sized), Bytes),
     ) -> Result<Frame, Error> {
+        self.check_open()?;
         // Making the connection counts, so that a caller's budget holds.
         let whole = self.channels.request(address, code, header, body, timeout);
         match tokio::time::timeout(timeout, whole).await {
@@ -128,6 +132,7 @@ impl Core {
         code: RequestCode,
         header: &(impl Encode + ?Sized),
     ) -> Result<(Arc<str>, Frame), Error> {
+        self.check_open()?;
         let timeout = self.settings.request_timeout;
         let mut reason = String::new();
         for (index, address) in self.name_servers.in_turn() {
@@ -182,10 +187,16 @@ impl Core {
         header: &(impl Encode + ?Sized),
         body: Bytes,
     ) -> Result<(), Error> {
+        self.check_open()?;
         self.channels
             .oneway(address, code, header, body)
             .await
             .map_err(|error| unreachable_broker(address, code, &error))
+    }
+
+    /// A connection that is made after the close would never be ended.
+    fn check_open(&self) -> Result<(), Error> {
+        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
 
     pub(crate) fn now_ms(&self) -> i64 {

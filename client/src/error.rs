@@ -52,6 +52,18 @@ pub enum Error {
         /// The topic, or the cluster, that was looked at.
         topic: String,
     },
+    /// The topic has no such queue there.
+    #[error("topic {topic:?} has no readable queue {id} on {broker}; it has {queues} there")]
+    QueueNotFound {
+        /// The topic.
+        topic: String,
+        /// The broker's name.
+        broker: String,
+        /// The queue that was asked for.
+        id: i32,
+        /// How many readable queues the topic has on this broker.
+        queues: usize,
+    },
     /// The topic does not exist, or no live broker has it.
     #[error(
         "topic {topic:?} does not exist on any live broker; create it first, or let a producer \
@@ -170,6 +182,7 @@ impl Error {
             Self::TopicNotFound { .. }
             | Self::GroupNotFound { .. }
             | Self::MessageNotFound { .. }
+            | Self::QueueNotFound { .. }
             | Self::BrokerNotFound { .. } => Kind::NotFound,
             Self::Refused { .. } | Self::NotWritable { .. } => Kind::Refused,
             Self::Address { .. }

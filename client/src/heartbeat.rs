@@ -42,11 +42,7 @@ impl Core {
 
     /// Sends a request without a body to every broker of the routes in use, one after the other.
     /// It is a courtesy: what a broker does not hear it finds out by itself later.
-    pub(crate) async fn tell_brokers(
-        &self,
-        code: RequestCode,
-        header: &(impl Encode + ?Sized),
-    ) {
+    pub(crate) async fn tell_brokers(&self, code: RequestCode, header: &(impl Encode + ?Sized)) {
         for address in self.routes.brokers_to_tell() {
             if let Err(error) = self.call(&address, code, header, Bytes::new()).await {
                 tracing::debug!(broker = %address, %error, "a broker was not told");

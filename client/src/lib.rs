@@ -6,7 +6,25 @@
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn Error>> {
-//! # let (name_server, broker, address, _data) = servers().await?;
+//! # let data = tempfile::tempdir()?;
+//! # let name_server = namesrv::NameServer::start(namesrv::Config {
+//! #     bind_address: [127, 0, 0, 1].into(),
+//! #     listen_port: 0,
+//! #     kv_config_path: data.path().join("kv.json"),
+//! #     ..Default::default()
+//! # })
+//! # .await?;
+//! # let address = name_server.local_addr().to_string();
+//! # let broker = broker::Broker::start(broker::Config {
+//! #     name: "broker-a".into(),
+//! #     listen: ([127, 0, 0, 1], 0).into(),
+//! #     vip_listen: false,
+//! #     namesrv: vec![address.clone()],
+//! #     store: data.path().join("store"),
+//! #     segment_size_bytes: 32 << 20,
+//! #     ..Default::default()
+//! # })
+//! # .await?;
 //! let client = Client::connect(address).await?;
 //!
 //! let producer = client.producer("shop").build().await?;
@@ -29,15 +47,15 @@
 //! let found = client.find_by_key("orders", "4711", Default::default()).await?;
 //! assert_eq!(found.messages[0].id(), receipt.id());
 //! client.close().await;
-//! # broker.stop().await;
-//! # name_server.stop().await;
+//! # broker.shutdown().await;
+//! # name_server.shutdown().await;
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! | for | see |
 //! |---|---|
-//! | connecting | [`Client`], [`Builder`] |
+//! | connecting | [`Client`], [`ClientBuilder`] |
 //! | sending | [`Message`], [`Producer`], [`SendReceipt`] |
 //! | consuming in a group | [`Consumer`], [`Delivery`], [`Consumer::run`] |
 //! | reading without a group | [`Reader`] |
@@ -76,11 +94,11 @@ pub use self::{
     },
     client::Client,
     consumer::{Closer, Consumer, ConsumerBuilder, Delivery, Position},
-    error::{Error, Kind},
-    message::{Fault, Message},
-    options::Builder,
+    error::{Error, Kind as ErrorKind},
+    message::{Fault as MessageFault, Message},
+    options::ClientBuilder,
     producer::{Producer, ProducerBuilder, SendReceipt, SendStatus},
-    query::{BrokerAnswer, IndexProgress, KeyMatches, Window},
+    query::{BrokerAnswer, IndexProgress, KeyMatches, SearchWindow},
     queue::Queue,
     reader::{Page, Reader},
     stored::StoredMessage,

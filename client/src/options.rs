@@ -12,13 +12,13 @@ const NAME_SERVER_PORT: u16 = 9876;
 /// Settings of a [`Client`] under construction; made by [`Client::builder`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing happens until `connect`"]
-pub struct Builder {
+pub struct ClientBuilder {
     pub(crate) addresses: String,
     pub(crate) instance_name: Option<String>,
     pub(crate) settings: Settings,
 }
 
-/// What [`Builder`] decides.
+/// What [`ClientBuilder`] decides.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) request_timeout: Duration,
@@ -29,7 +29,7 @@ pub(crate) struct Settings {
     pub(crate) clock: Clock,
 }
 
-impl Builder {
+impl ClientBuilder {
     pub(crate) fn new(addresses: impl Into<String>) -> Self {
         Self {
             addresses: addresses.into(),
@@ -192,8 +192,8 @@ mod tests {
 
     #[test]
     fn settings_that_cannot_work_are_refused() {
-        assert!(Builder::new("a").check().is_ok());
-        assert!(Builder::new("a").request_timeout(Duration::ZERO).check().is_err());
-        assert!(Builder::new("a").instance_name("a@b").check().is_err());
+        assert!(ClientBuilder::new("a").check().is_ok());
+        assert!(ClientBuilder::new("a").request_timeout(Duration::ZERO).check().is_err());
+        assert!(ClientBuilder::new("a").instance_name("a@b").check().is_err());
     }
 }

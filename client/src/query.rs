@@ -8,6 +8,7 @@ use protocol::{
     message_id::OffsetId,
     request::query::{ById, ByKey, Found},
 };
+use tokio::task::JoinSet;
 
 use crate::{
     client::Client,
@@ -20,7 +21,7 @@ use crate::{
 
 /// How many messages, from which time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Window {
+pub struct SearchWindow {
     /// Most messages wanted of each broker.
     pub max_messages: usize,
     /// Earliest store time, in Unix milliseconds.
@@ -29,7 +30,7 @@ pub struct Window {
     pub end_ms: i64,
 }
 
-impl Default for Window {
+impl Default for SearchWindow {
     /// 64 messages of any time.
     fn default() -> Self {
         Self { max_messages: 64, begin_ms: 0, end_ms: i64::MAX }
@@ -45,7 +46,7 @@ pub struct KeyMatches {
     /// What each broker of the topic said.
     pub brokers: Vec<BrokerAnswer>,
     /// What was searched.
-    pub window: Window,
+    pub window: SearchWindow,
 }
 
 /// One broker's part in a search by key.
@@ -85,22 +86,28 @@ impl Client {
         &self,
         topic: &str,
         key: &str,
-        window: Window,
+        window: SearchWindow,
     ) -> Result<KeyMatches, Error> {
         let route = self.core().route(topic).await?;
-        let mut matches = KeyMatches { messages: Vec::new(), brokers: Vec::new(), window };
+        let mut asked = JoinSet::new();
         for (broker, address) in route.brokers() {
-            let outcome = self.core().query_key((broker, address), topic, key, window).await;
+            let (broker, address) = (Arc::clone(broker), Arc::clone(address));
+            let (core, topic, key) = (Arc::clone(self.core()), topic.to_owned(), key.to_owned());
+            asked.spawn(async move {
+                let outcome = core.query_key((&broker, &address), &topic, &key, window).await;
+                (broker, address, outcome)
+            });
+        }
+        let mut matches = KeyMatches { messages: Vec::new(), brokers: Vec::new(), window };
+        for (broker, address, outcome) in asked.join_all().await {
             let outcome = outcome.map(|(messages, progress)| {
                 matches.messages.extend(messages);
                 progress
             });
-            matches.brokers.push(BrokerAnswer {
-                broker: broker.to_string(),
-                address: address.to_string(),
-                outcome,
-            });
+            let (broker, address) = (broker.to_string(), address.to_string());
+            matches.brokers.push(BrokerAnswer { broker, address, outcome });
         }
+        matches.brokers.sort_by(|left, right| left.broker.cmp(&right.broker));
         matches.messages.sort_by_key(|message| std::cmp::Reverse(message.store_timestamp_ms()));
         Ok(matches)
     }
@@ -146,7 +153,7 @@ impl Client {
         };
         let (Err(missing), Some(topic)) = (&stored, topic) else { return stored };
         let missing = missing.clone();
-        let matches = self.find_by_key(topic, id, Window::default()).await?;
+        let matches = self.find_by_key(topic, id, SearchWindow::default()).await?;
         match matches.messages.into_iter().next() {
             Some(message) => Ok(message),
             // A broker that did not answer may have it.
@@ -164,7 +171,7 @@ impl Core {
         (broker, address): (&Arc<str>, &Arc<str>),
         topic: &str,
         key: &str,
-        window: Window,
+        window: SearchWindow,
     ) -> Result<(Vec<StoredMessage>, IndexProgress), Error> {
         const CODE: RequestCode = RequestCode::QueryMessage;
         let query = ByKey {

@@ -97,7 +97,7 @@ impl Consumer {
     }
 
     /// Stops receiving, waits for deliveries that are still held (see
-    /// [`crate::Builder::close_grace`]), commits offsets and leaves the group, so that other
+    /// [`crate::ClientBuilder::close_grace`]), commits offsets and leaves the group, so that other
     /// members take over at once.
     ///
     /// # Cancel safety

@@ -121,6 +121,9 @@ impl Route {
     /// whether it is the master.
     pub(crate) fn reader(&self, queue: &Queue, broker_id: i64) -> Result<(&str, bool), Error> {
         let addresses = self.brokers.get(queue.broker()).ok_or_else(|| self.no_broker(queue))?;
+        if self.readable.binary_search(queue).is_err() {
+            return Err(self.no_queue(queue));
+        }
         addresses
             .get_key_value(&broker_id)
             .or_else(|| addresses.first_key_value())
@@ -133,6 +136,15 @@ impl Route {
         self.writable != other.writable
             || self.readable != other.readable
             || self.brokers != other.brokers
+    }
+
+    fn no_queue(&self, queue: &Queue) -> Error {
+        Error::QueueNotFound {
+            topic: self.topic.to_string(),
+            broker: queue.broker().to_owned(),
+            id: queue.id(),
+            queues: self.readable.iter().filter(|own| own.broker() == queue.broker()).count(),
+        }
     }
 
     fn no_broker(&self, queue: &Queue) -> Error {
@@ -178,6 +190,8 @@ mod tests {
         let orphan = Queue::new("t", "b", 0);
         assert_eq!(route.reader(&orphan, 0).unwrap(), ("10.0.0.3:1", false));
         assert!(matches!(route.master(&orphan), Err(Error::BrokerNotFound { .. })));
+        let missing = route.reader(&Queue::new("t", "a", 2), 0).unwrap_err();
+        assert!(matches!(missing, Error::QueueNotFound { id: 2, queues: 2, .. }), "{missing}");
     }
 
     #[test]
