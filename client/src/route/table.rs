@@ -25,6 +25,9 @@ use crate::{
 /// A route that was lent by the template topic is replaced by the topic's own after this: the
 /// first send creates the topic.
 const LENT_FOR: Duration = Duration::from_millis(500);
+/// Callers that queue up while name servers hang share one failure for this long, instead of each
+/// waiting for its own.
+const OUTAGE: Duration = Duration::from_secs(1);
 /// Queues of a lent route; brokers create no more unless asked to.
 const LENT_QUEUES: i32 = 4;
 
@@ -36,6 +39,8 @@ pub(crate) struct Routes {
     reading: tokio::sync::Mutex<()>,
     /// Brokers that the last heartbeat was for.
     told: Mutex<BTreeSet<Arc<str>>>,
+    /// When no name server answered last, and why.
+    outage: Mutex<Option<(Instant, Error)>>,
 }
 
 impl Routes {
@@ -75,12 +80,12 @@ impl Core {
         if let Some(route) = self.routes.find_for_sending(topic) {
             return Ok(route);
         }
-        let missing = match self.fetch_route(topic).await {
+        let missing = match self.fetch_in_turn(topic).await {
             Ok(body) => return Ok(self.learn(topic, Route::new(topic, &body))),
             Err(error @ Error::TopicNotFound { .. }) => error,
             Err(error) => return Err(error),
         };
-        match self.fetch_route(AUTO_CREATE_TOPIC).await {
+        match self.fetch_in_turn(AUTO_CREATE_TOPIC).await {
             Ok(body) => Ok(self.learn(topic, Route::lent_to(&body, topic, LENT_QUEUES))),
             Err(Error::TopicNotFound { .. }) => Err(missing),
             Err(error) => Err(error),
@@ -121,7 +126,7 @@ impl Core {
         {
             return Ok(route);
         }
-        match self.fetch_route(topic).await {
+        match self.fetch_in_turn(topic).await {
             Ok(body) => Ok(self.learn(topic, Route::new(topic, &body))),
             Err(error) => {
                 if matches!(error, Error::TopicNotFound { .. }) {
@@ -130,6 +135,24 @@ impl Core {
                 Err(error)
             }
         }
+    }
+
+    /// As [`Core::fetch_route`], for callers that hold the lock.
+    async fn fetch_in_turn(&self, topic: &str) -> Result<TopicRoute, Error> {
+        let outage = lock(&self.routes.outage).clone();
+        if let Some((since, error)) = outage
+            && since.elapsed() < OUTAGE
+        {
+            return Err(error);
+        }
+        let outcome = self.fetch_route(topic).await;
+        *lock(&self.routes.outage) = match &outcome {
+            Err(error @ Error::NameServerUnreachable { .. }) => {
+                Some((Instant::now(), error.clone()))
+            }
+            _ => None,
+        };
+        outcome
     }
 
     /// Asks a name server, and keeps nothing.
