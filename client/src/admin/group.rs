@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use protocol::{
     body::{
-        group::{ConsumerIds, GroupConfig, GroupTable},
+        group::{ConsumerList, GroupConfig, GroupTable},
         stats::{ConsumeStats, ConsumerConnections},
     },
     code::{RequestCode, ResponseCode},
@@ -287,7 +287,7 @@ impl Admin {
 /// Reads the list of a group's members.
 pub(crate) fn consumer_ids(frame: &Frame, address: &str) -> Result<Vec<String>, Error> {
     let code = RequestCode::GetConsumerListByGroup;
-    let list: ConsumerIds =
+    let list: ConsumerList =
         json::decode(&frame.body).map_err(|error| unreadable(address, code)(&error))?;
     Ok(list.consumer_id_list)
 }
