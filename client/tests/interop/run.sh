@@ -44,6 +44,7 @@ start_server() {
     # The control stops when its input ends: the writing end is only open here, so it ends whatever ends this shell.
     mkfifo "$work/input"
     exec 8<> "$work/input"
+    touch "$work/server.out"
     "$@" < "$work/input" > "$work/server.out" 2> "$work/server.err" 8>&- &
     server=$!
     local deadline=$((SECONDS + ready_limit_s))

@@ -9,11 +9,15 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 [ $# -ge 1 ] || { sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 store=$1
 
-built=$here/target/built
-if [ ! -e "$built" ] || [ -n "$(find "$here/pom.xml" "$here/src" -newer "$built" -print -quit)" ]; then
-    mvn -q -B -f "$here/pom.xml" compile dependency:copy-dependencies >&2
-    touch "$built"
-fi
+mkdir -p "$here/target"
+(
+    flock 9
+    built=$here/target/built
+    if [ ! -e "$built" ] || [ -n "$(find "$here/pom.xml" "$here/src" -newer "$built" -print -quit)" ]; then
+        mvn -q -B -f "$here/pom.xml" compile dependency:copy-dependencies >&2
+        touch "$built"
+    fi
+) 9> "$here/target/lock"
 
 mkdir -p "$store"
 heap=${CONTROL_HEAP:-1g}
