@@ -8,6 +8,7 @@
 //! Byte layouts: [`wire`].
 
 pub mod batch;
+pub mod body;
 pub mod channel;
 pub mod clock;
 pub mod code;
@@ -16,6 +17,7 @@ pub mod connection;
 mod cursor;
 pub mod frame;
 pub mod header;
+pub mod json;
 pub mod limits;
 pub mod message_id;
 pub mod names;
