@@ -1,5 +1,7 @@
 //! Broadcasting: every member gets every message, and keeps its own offsets.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{Cluster, bodies, create_topic, send_all, take_bodies};

@@ -1,5 +1,7 @@
 //! A producer steps over the broker that just failed.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! One message is found by key, by either id, and by offset.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 mod common;
 
 use basaltmq::{Error, ErrorKind, Message, Queue, SearchWindow};

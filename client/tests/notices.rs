@@ -1,6 +1,8 @@
 //! What a consumer does with what its broker tells it: moved and reset offsets. The broker is a
 //! fake, as real ones need old data or an operator for that.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::{

@@ -1,6 +1,8 @@
 //! What a producer does with brokers that refuse or hang. The brokers are fakes: real ones do
 //! neither when a test wants them to.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::{

@@ -1,5 +1,7 @@
 //! A group goes on where it committed, and what it did not acknowledge comes again.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Handlers: many at a time, failures and panics come back, closing waits for them.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::{

@@ -1,5 +1,7 @@
 //! A message that was sent is consumed, with everything its producer gave it.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 mod common;
 
 use basaltmq::{Message, Position, SendStatus};
