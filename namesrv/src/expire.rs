@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use protocol::{
-    channel::{DialOptions, Channels},
+    channel::{Channels, DialOptions},
     code::RequestCode,
     request::register::LowestBroker,
 };

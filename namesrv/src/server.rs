@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use protocol::{
     clock::Clock,
     connection::Connection,
-    server::{BindError, Server, ServeOptions},
+    server::{BindError, ServeOptions, Server},
 };
 use tokio::{sync::oneshot, task::JoinHandle};
 

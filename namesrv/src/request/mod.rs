@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use protocol::{
+    body::register::RegisterError,
     code::{RequestCode, ResponseCode},
     connection::{Body, Connection, Service},
     frame::Frame,
@@ -119,6 +120,8 @@ enum Failure {
     Header(#[from] FieldError),
     #[error("the body is not what this request needs: {0}")]
     Body(#[from] JsonError),
+    #[error(transparent)]
+    Registration(#[from] RegisterError),
     #[error("the body is not UTF-8 text")]
     Text,
     #[error("the {what} has {bytes} bytes, {max} are possible")]
@@ -153,6 +156,7 @@ impl Failure {
             Self::Config(ChangeError::NotAllowed { .. }) => ResponseCode::NO_PERMISSION,
             Self::Header(_)
             | Self::Body(_)
+            | Self::Registration(_)
             | Self::Text
             | Self::TooLong { .. }
             | Self::Checksum { .. }

@@ -33,7 +33,7 @@ pub(super) fn register(request: &Request<'_>) -> Result<(), Failure> {
     check_crc(header.body_crc32, &frame.body)?;
     let body = RegisterBody::decode(&frame.body, frame.version)?;
     let topics: Vec<(String, Queues)> =
-        body.topic_config_serialize_wrapper.topic_config_table.into_values().map(layout).collect();
+        body.topic_config_serialize_wrapper.topic_config_table.into_iter().map(layout).collect();
     let config = server.config.load();
     let identity = identity(&header);
     let registered = server.table.register(&Registration {
@@ -70,14 +70,14 @@ pub(super) fn register(request: &Request<'_>) -> Result<(), Failure> {
     request.reply(&Registered { ha_server_addr, master_addr }, body)
 }
 
-fn layout(topic: TopicConfig) -> (String, Queues) {
+fn layout((key, topic): (String, TopicConfig)) -> (String, Queues) {
     let queues = Queues {
         read: topic.read_queue_nums,
         write: topic.write_queue_nums,
         perm: topic.perm,
         sys_flag: topic.topic_sys_flag,
     };
-    (topic.topic_name, queues)
+    (if topic.topic_name.is_empty() { key } else { topic.topic_name }, queues)
 }
 
 /// The checksum covers the body as sent; 0 is none.

@@ -243,7 +243,7 @@ impl State {
 
     pub(super) fn version(&self, who: Identity<'_>) -> Option<DataVersion> {
         let (_, member) = self.groups.get(who.broker)?.member_at(who.address)?;
-        Some(member.version.clone())
+        Some(member.version)
     }
 
     /// Removes a member, and with the last one the group and its topics.
@@ -316,7 +316,7 @@ impl Member {
         Self {
             address: new.identity.address.to_owned(),
             ha_address: new.ha_address.to_owned(),
-            version: new.version.clone(),
+            version: new.version,
             last_seen_ms: new.now_ms,
             silence_max_ms: new.silence_max_ms.filter(|ms| *ms > 0).unwrap_or(SILENCE_MAX_MS),
             connection: new.connection,

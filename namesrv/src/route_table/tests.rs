@@ -274,6 +274,7 @@ fn disconnect_removes_exactly_what_registered_over_it() {
     register("b", 0, "b0", 1);
     register("c", 0, "c0", 3);
     register("c", 0, "c0", 4); // the same broker over a new connection
+    assert!(!table.read().has_connection(3), "what holds nothing is forgotten");
     assert!(table.disconnected(3).is_empty());
     let removed = table.disconnected(1);
     let names: Vec<_> = removed.iter().map(|r| (r.broker.as_str(), r.id)).collect();

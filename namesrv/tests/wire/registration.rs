@@ -74,7 +74,7 @@ async fn damaged_registrations_are_refused_and_the_connection_stays() {
     let reply = broker.ask(103, &wrong_crc, text.as_bytes()).await;
     assert_eq!(reply.code, 1);
     assert!(reply.remark.starts_with("crc32 not match"), "{}", reply.remark);
-    for damaged in [&b"{"[..], b"[]", b"\x78\xda\x63\x60", b"\x78", b"\xff\xff", b"null"] {
+    for damaged in [&b"{"[..], b"\x78\xda\x63\x60", b"\x78", b"\xff\xff", b"7"] {
         let reply = broker.ask(103, &fields("0", "10.0.0.1:10911"), damaged).await;
         assert_eq!(reply.code, 1, "{damaged:?}");
         assert!(!reply.remark.is_empty());
