@@ -1,1 +1,31 @@
-//! Under construction.
+//! The broker: request handlers, the registry of clients, held pulls, queue locks and the
+//! registration with name servers.
+//!
+//! It opens no data file, which is `storage`'s, and knows no byte layout, which is `protocol`'s.
+//! Three invariants hold:
+//!
+//! * a send or pull that memory can serve runs to completion where it was read, without a task, a
+//!   channel or a lock across an await;
+//! * every request is answered, refused with a code and a sentence, or was one-way; a panic ends
+//!   one request, never the process;
+//! * nothing that a message asks for is dropped in silence: what is not built yet is refused.
+//!
+//! A send goes through `request` (the one match), `request::send` and `storage`; a pull through
+//! `request`, `request::pull`, `hold` and `storage`; a key query through `request`,
+//! `request::query` and `storage`.
+
+mod broker;
+mod clients;
+mod config;
+mod filter;
+mod groups;
+mod hold;
+mod locks;
+mod progress;
+mod registrar;
+mod request;
+mod stats;
+mod topics;
+
+pub use broker::{Broker, StartError};
+pub use config::{Config, Layers, LoadError, Loaded, Unmapped};

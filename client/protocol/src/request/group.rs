@@ -1,4 +1,4 @@
-//! Consumer groups: codes 207, 208, 343 and 352.
+//! Consumer groups: codes 201, 207, 208, 343 and 352.
 
 use crate::header::header;
 
@@ -27,5 +27,26 @@ header! {
         pub consumer_group: &'a str = "consumerGroup",
         /// Topic; absent or empty means every topic of the group.
         pub topic: Option<&'a str> = "topic",
+    }
+}
+
+header! {
+    /// Read every consumer group's configuration, code 201. Without [`AllGroups::from`] everything
+    /// is wanted at once; older peers send no field at all.
+    pub struct AllGroups<'a> {
+        /// Position of the first group wanted.
+        pub from: Option<i32> = "groupSeq",
+        /// Version that the peer's earlier pages had, as JSON.
+        pub data_version: Option<&'a str> = "dataVersion",
+        /// Most groups wanted.
+        pub max: Option<i32> = "maxGroupNum",
+    }
+}
+
+header! {
+    /// Reply to code 201.
+    pub struct GroupCount {
+        /// Number of groups in all.
+        pub total: i32 = "totalGroupNum",
     }
 }

@@ -2,6 +2,7 @@
 //! leaves out have defaults, as RocketMQ treats them; wire names are RocketMQ's, misspelt ones
 //! included.
 
+pub mod admin;
 pub mod group;
 pub mod heartbeat;
 pub mod kv;

@@ -35,3 +35,24 @@ header! {
         pub cluster: Option<&'a str> = "clusterName",
     }
 }
+
+header! {
+    /// Read every topic's configuration, code 21. Without [`AllTopics::from`] everything is
+    /// wanted at once; older peers send no field at all.
+    pub struct AllTopics<'a> {
+        /// Position of the first topic wanted.
+        pub from: Option<i32> = "topicSeq",
+        /// Version that the peer's earlier pages had, as JSON.
+        pub data_version: Option<&'a str> = "dataVersion",
+        /// Most topics wanted.
+        pub max: Option<i32> = "maxTopicNum",
+    }
+}
+
+header! {
+    /// Reply to code 21.
+    pub struct TopicCount {
+        /// Number of topics in all.
+        pub total: i32 = "totalTopicNum",
+    }
+}

@@ -1,0 +1,60 @@
+//! Consumer groups that come into being by themselves.
+
+use std::sync::Arc;
+
+use protocol::names;
+use storage::{GroupConfig, Topic};
+
+use crate::{broker::State, request::reply::Refusal, topics};
+
+/// The group, or why it cannot be used. Does not create it.
+///
+/// # Errors
+///
+/// When it does not exist.
+pub(crate) fn existing(state: &State, group: &str) -> Result<Arc<GroupConfig>, Refusal> {
+    state.store.group(group).ok_or_else(|| Refusal::NoGroup { group: group.to_owned() })
+}
+
+/// The group, created with RocketMQ's defaults if that is allowed.
+///
+/// # Errors
+///
+/// When it does not exist and may not be created.
+pub(crate) async fn ensure(state: &State, group: &str) -> Result<Arc<GroupConfig>, Refusal> {
+    if let Some(config) = state.store.group(group) {
+        return Ok(config);
+    }
+    if !state.config.auto_create_group {
+        return Err(Refusal::NoGroup { group: group.to_owned() });
+    }
+    names::check_group(group)?;
+    let creating = state.creating.lock().await;
+    if let Some(config) = state.store.group(group) {
+        return Ok(config);
+    }
+    let config = state.store.put_group(GroupConfig::new(group)).await?;
+    drop(creating);
+    tracing::info!(group, "consumer group created");
+    Ok(config)
+}
+
+/// The group's retry topic, created if it is missing; `None` if the group retries nothing.
+///
+/// # Errors
+///
+/// When the store refuses.
+pub(crate) async fn ensure_retry_topic(
+    state: &State,
+    group: &GroupConfig,
+    unit_mode: bool,
+) -> Result<Option<Arc<Topic>>, Refusal> {
+    match u32::try_from(group.retry_queues) {
+        Err(_) | Ok(0) => Ok(None),
+        Ok(queues) => {
+            let topic =
+                topics::create(state, topics::retry(&group.name, queues, unit_mode)).await?;
+            Ok(Some(topic))
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Consumer groups: create or change (200), delete (207), read (201, 352), progress (208), and which
+//! group reads which topic (300, 343).
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use protocol::{
+    body::{
+        MessageQueue,
+        group::{
+            CustomizedRetry, ExponentialRetry, GroupConfig, GroupList, GroupTable, RetryKind,
+            RetryPolicy, SimpleSubscription,
+        },
+        stats::{ConsumeStats, Progress},
+        topic::TopicList,
+    },
+    frame::Frame,
+    json, names,
+    request::{
+        group::{AllGroups, ConsumeStats as StatsHeader, DeleteGroup, Group, GroupCount},
+        topic::Topic as TopicHeader,
+    },
+};
+use storage::{QueueOffset, ReadError, StaticSubscription, Topic};
+
+use super::{
+    reply::{Answer, Handled, Refusal},
+    topic::{Page, version},
+};
+use crate::{broker::State, groups};
+
+/// Code 200.
+pub(super) async fn create(state: Arc<State>, frame: Frame) -> Handled {
+    let wanted: GroupConfig = json::decode(&frame.body)?;
+    names::check_group(&wanted.group_name)?;
+    let config = stored(wanted);
+    if state.store.group(&config.name).is_some_and(|known| *known == config) {
+        return Ok(Answer::done());
+    }
+    let group = state.store.put_group(config).await?;
+    tracing::info!(group = group.name, config = ?group, "consumer group created or changed");
+    Ok(Answer::done())
+}
+
+/// Code 207. RocketMQ deletes the retry topic of a group with the group's offsets.
+pub(super) async fn delete(state: Arc<State>, frame: Frame) -> Handled {
+    let header = DeleteGroup::decode(&frame.fields)?;
+    groups::existing(&state, header.group)?;
+    state.store.delete_group(header.group, header.clean_offset).await?;
+    state.progress.forget_group(header.group);
+    let retry_topic = names::retry_topic(header.group);
+    if header.clean_offset && state.store.topic(&retry_topic).is_some() {
+        state.store.delete_topic(&retry_topic).await?;
+    }
+    tracing::info!(group = header.group, offsets = header.clean_offset, "consumer group deleted");
+    Ok(Answer::done())
+}
+
+/// Code 352.
+pub(super) fn one(state: &State, frame: &Frame) -> Handled {
+    let header = Group::decode(&frame.fields)?;
+    let group = groups::existing(state, header.group)?;
+    Ok(Answer::bytes(json::encode(&body(&group))))
+}
+
+/// Code 201: everything, or a page of it in the order of names.
+pub(super) fn all(state: &State, frame: &Frame) -> Handled {
+    let header = AllGroups::decode(&frame.fields)?;
+    let version = version(state.store.group_version());
+    let mut all = state.store.groups();
+    all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    let total = i32::try_from(all.len()).unwrap_or(i32::MAX);
+    let page = Page::of(header.from, header.max, header.data_version, version);
+    let table = GroupTable {
+        data_version: version,
+        subscription_group_table: page
+            .cut(all.iter())
+            .map(|group| (group.name.clone(), body(group)))
+            .collect(),
+        ..GroupTable::default()
+    };
+    Ok(Answer::header(GroupCount { total }).with_json(&table))
+}
+
+/// Code 300: the groups that are connected and those that left offsets behind.
+pub(super) fn groups_of_topic(state: &State, frame: &Frame) -> Handled {
+    let header = TopicHeader::decode(&frame.fields)?;
+    let mut groups: BTreeSet<String> =
+        state.clients.groups_reading(header.topic).into_iter().collect();
+    if let Some(topic) = state.store.topic(header.topic) {
+        groups.extend(state.store.groups_with_offsets_on(topic.id)?);
+    }
+    let group_list = groups.into_iter().collect();
+    Ok(Answer::bytes(json::encode(&GroupList { group_list })))
+}
+
+/// Code 343.
+pub(super) fn topics_of_group(state: &State, frame: &Frame) -> Handled {
+    let header = Group::decode(&frame.fields)?;
+    let topics = read_topics(state, header.group)?;
+    let topic_list = topics.iter().map(|topic| topic.config.name.clone()).collect();
+    Ok(Answer::bytes(json::encode(&TopicList { topic_list, broker_addr: None })))
+}
+
+/// The topics that a group is subscribed to or has offsets of, in the order of names.
+fn read_topics(state: &State, group: &str) -> Result<Vec<Arc<Topic>>, ReadError> {
+    let with_offsets: BTreeSet<_> =
+        state.store.offsets_of_group(group)?.into_iter().map(|(id, ..)| id).collect();
+    let subscribed: BTreeSet<String> = state.clients.topics_of(group).into_iter().collect();
+    let mut topics = state.store.topics();
+    topics.retain(|topic| {
+        with_offsets.contains(&topic.id) || subscribed.contains(&topic.config.name)
+    });
+    topics.sort_unstable_by(|a, b| a.config.name.cmp(&b.config.name));
+    Ok(topics)
+}
+
+/// Code 208.
+pub(super) fn consume_stats(state: &State, frame: &Frame) -> Handled {
+    let header = StatsHeader::decode(&frame.fields)?;
+    let group = header.consumer_group;
+    let named = header.topic.unwrap_or_default().split(';');
+    let named = named.chain(frame.fields.get("topicList").unwrap_or_default().split(';'));
+    let named: BTreeSet<&str> = named.filter(|topic| !topic.is_empty()).collect();
+    let topics = if named.is_empty() {
+        read_topics(state, group)?
+    } else {
+        named.into_iter().filter_map(|topic| state.store.topic(topic)).collect()
+    };
+    let mut stats = ConsumeStats {
+        consume_tps: state.progress.rate(group, state.clock.now_ms()),
+        ..ConsumeStats::default()
+    };
+    for topic in topics {
+        for queue_id in 0..topic.config.read_queues {
+            if let Some(progress) = progress(state, group, &topic, queue_id)? {
+                let queue = MessageQueue {
+                    broker_name: state.config.name.clone(),
+                    queue_id: i32::try_from(queue_id).unwrap_or(i32::MAX),
+                    topic: topic.config.name.clone(),
+                };
+                stats.offset_table.insert(queue, progress);
+            }
+        }
+    }
+    Ok(Answer::bytes(json::encode(&stats)))
+}
+
+/// How far a group is in a queue: from the start, if it has not committed anything there.
+fn progress(
+    state: &State,
+    group: &str,
+    topic: &Topic,
+    queue_id: u32,
+) -> Result<Option<Progress>, Refusal> {
+    let Some(queue) = topic.queue(queue_id) else { return Ok(None) };
+    let committed = state.store.committed_offset(group, topic.id, queue_id)?;
+    let consumer = committed.unwrap_or_default();
+    let pulled = state.progress.pulled_to(group, (topic.id, queue_id));
+    let last = consumer.0.checked_sub(1).map(QueueOffset);
+    let last_ms = match last {
+        Some(last) => queue.store_time_at(last)?.unwrap_or(0),
+        None => 0,
+    };
+    Ok(Some(Progress {
+        broker_offset: queue.max()?.0.cast_signed(),
+        consumer_offset: consumer.0.cast_signed(),
+        last_timestamp: last_ms,
+        pull_offset: pulled.unwrap_or(consumer).0.cast_signed(),
+    }))
+}
+
+fn body(group: &storage::GroupConfig) -> GroupConfig {
+    let subscription = |fixed: &StaticSubscription| SimpleSubscription {
+        expression: fixed.expression.clone(),
+        expression_type: fixed.expression_type.clone(),
+        topic: fixed.topic.clone(),
+        version: fixed.version,
+    };
+    let fixed: Vec<SimpleSubscription> = group.subscriptions.iter().map(subscription).collect();
+    GroupConfig {
+        attributes: group.attributes.clone(),
+        broker_id: group.broker_id,
+        consume_broadcast_enable: group.consume_broadcast_enable,
+        consume_enable: group.consume_enable,
+        consume_from_min_enable: group.consume_from_min_enable,
+        consume_message_orderly: group.consume_message_orderly,
+        consume_timeout_minute: group.consume_timeout_minutes,
+        group_name: group.name.clone(),
+        group_retry_policy: policy_body(&group.retry_policy),
+        group_sys_flag: group.sys_flag,
+        notify_consumer_ids_changed_enable: group.notify_consumer_ids_changed_enable,
+        retry_max_times: group.retry_max_times,
+        retry_queue_nums: group.retry_queues,
+        subscription_data_set: (!fixed.is_empty()).then_some(fixed),
+        which_broker_when_consume_slowly: group.which_broker_when_consume_slowly,
+    }
+}
+
+fn policy_body(policy: &storage::RetryPolicy) -> RetryPolicy {
+    match policy {
+        storage::RetryPolicy::Customized { next_ms } => RetryPolicy {
+            customized_retry_policy: (!next_ms.is_empty())
+                .then(|| CustomizedRetry { next: next_ms.clone() }),
+            exponential_retry_policy: None,
+            kind: RetryKind::Customized,
+        },
+        storage::RetryPolicy::Exponential { initial_ms, max_ms, multiplier } => RetryPolicy {
+            customized_retry_policy: None,
+            exponential_retry_policy: Some(ExponentialRetry {
+                initial: *initial_ms,
+                max: *max_ms,
+                multiplier: *multiplier,
+            }),
+            kind: RetryKind::Exponential,
+        },
+    }
+}
+
+fn stored(body: GroupConfig) -> storage::GroupConfig {
+    let subscription = |fixed: SimpleSubscription| StaticSubscription {
+        topic: fixed.topic,
+        expression_type: fixed.expression_type,
+        expression: fixed.expression,
+        version: fixed.version,
+    };
+    let policy = body.group_retry_policy;
+    storage::GroupConfig {
+        name: body.group_name,
+        consume_enable: body.consume_enable,
+        consume_from_min_enable: body.consume_from_min_enable,
+        consume_broadcast_enable: body.consume_broadcast_enable,
+        consume_message_orderly: body.consume_message_orderly,
+        retry_queues: body.retry_queue_nums,
+        retry_max_times: body.retry_max_times,
+        retry_policy: match policy.kind {
+            RetryKind::Customized => storage::RetryPolicy::Customized {
+                next_ms: policy.customized_retry_policy.unwrap_or_default().next,
+            },
+            RetryKind::Exponential => {
+                let waits = policy.exponential_retry_policy.unwrap_or_default();
+                storage::RetryPolicy::Exponential {
+                    initial_ms: waits.initial,
+                    max_ms: waits.max,
+                    multiplier: waits.multiplier,
+                }
+            }
+        },
+        broker_id: body.broker_id,
+        which_broker_when_consume_slowly: body.which_broker_when_consume_slowly,
+        notify_consumer_ids_changed_enable: body.notify_consumer_ids_changed_enable,
+        sys_flag: body.group_sys_flag,
+        consume_timeout_minutes: body.consume_timeout_minute,
+        subscriptions: body
+            .subscription_data_set
+            .unwrap_or_default()
+            .into_iter()
+            .map(subscription)
+            .collect(),
+        attributes: body.attributes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_groups_configuration_survives_the_way_there_and_back() {
+        let wire = GroupConfig {
+            group_name: "g".to_owned(),
+            retry_queue_nums: 3,
+            consume_enable: false,
+            group_retry_policy: RetryPolicy {
+                exponential_retry_policy: Some(ExponentialRetry {
+                    initial: 1,
+                    max: 2,
+                    multiplier: 3,
+                }),
+                kind: RetryKind::Exponential,
+                ..RetryPolicy::default()
+            },
+            subscription_data_set: Some(vec![SimpleSubscription {
+                topic: "T".to_owned(),
+                ..SimpleSubscription::default()
+            }]),
+            ..GroupConfig::default()
+        };
+        assert_eq!(body(&stored(wire.clone())), wire);
+        let plain = GroupConfig { group_name: "g".to_owned(), ..GroupConfig::default() };
+        assert_eq!(body(&stored(plain.clone())), plain);
+        assert_eq!(stored(plain), storage::GroupConfig::new("g"));
+    }
+}
