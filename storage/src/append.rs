@@ -187,12 +187,16 @@ impl Appender {
         let log = Arc::clone(&self.core.log);
         let store_ms = self.core.clock.now_ms().max(log.last_store_ms());
         self.write(batch, store_ms, &mut keys);
+        let full_slices = keys.full_len();
         drop(keys);
         // Before anybody sees the new end: a checkpoint up to it must know these queues.
         self.dispatcher.hand_over(input);
         log.set_appended(self.log.end(), store_ms);
         if matches!(self.core.config.flush, FlushMode::Async { .. }) {
             log.confirmed.advance(self.log.end());
+        }
+        if full_slices > 0 {
+            input.wake();
         }
         Ok(())
     }

@@ -34,6 +34,8 @@ pub(crate) struct Allocator {
 struct State {
     /// Base offset of the segment that is wanted next.
     wanted: Option<u64>,
+    /// A segment is being made right now.
+    making: bool,
     ready: Option<Writer>,
     failure: Option<(Instant, Arc<str>)>,
     populate: Option<Populate>,
@@ -92,8 +94,10 @@ impl Allocator {
                 }
                 _ => state.failure = None,
             }
-            state.wanted = Some(base_offset);
-            self.changed.notify_all();
+            if !state.making {
+                state.wanted = Some(base_offset);
+                self.changed.notify_all();
+            }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -133,9 +137,11 @@ impl Allocator {
                     state.populate = None;
                 }
             } else if let Some(base_offset) = state.wanted.take() {
+                state.making = true;
                 drop(state);
                 let made = create(&self.dir, base_offset, self.segment_size_bytes);
                 state = self.lock();
+                state.making = false;
                 match made {
                     Ok(writer) => state.ready = Some(writer),
                     Err(error) => {
@@ -182,9 +188,13 @@ pub(crate) fn name(base_offset: u64) -> String {
 /// with a segment's name is always whole.
 ///
 /// # Errors
-/// Of the operating system; nothing is left behind.
+/// There is such a segment already, or of the operating system; nothing is left behind.
 pub(crate) fn create(dir: &Path, base_offset: u64, size_bytes: u64) -> io::Result<Writer> {
     let path = dir.join(name(base_offset));
+    if path.exists() {
+        // Replacing a segment would lose its records.
+        return Err(io::Error::other(format!("{} exists already", path.display())));
+    }
     let temporary = path.with_extension("tmp");
     let made = File::options()
         .create(true)
@@ -244,5 +254,33 @@ mod tests {
         // More than any file system holds.
         create(dir.path(), 0, 1 << 62).unwrap_err();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn existing_segment_is_never_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name(0));
+        fs::write(&path, "records").unwrap();
+        create(dir.path(), 0, 1 << 16).unwrap_err();
+        assert_eq!(fs::read(&path).unwrap(), b"records");
+    }
+
+    #[test]
+    fn impatient_takers_get_one_segment_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let allocator = Arc::new(Allocator::new(dir.path(), 1 << 16));
+        let thread = std::thread::spawn({
+            let allocator = Arc::clone(&allocator);
+            move || allocator.run()
+        });
+        for i in 0..50 {
+            let writer = allocator.take(i << 16).unwrap();
+            assert_eq!(writer.segment().base_offset(), i << 16);
+            // Wakes whoever waits, whatever it waits for.
+            allocator.populate(writer.segment(), i << 16, (i + 1) << 16);
+            allocator.want((i + 1) << 16);
+        }
+        allocator.stop();
+        thread.join().unwrap();
     }
 }

@@ -66,7 +66,8 @@ pub(crate) fn open(
     let stray = contiguous(&log_dir, &mut found, durable)?;
     let (end, reason) = match mark {
         Some(mark) if mark.clean => (durable, None),
-        _ => find_end(&found, durable)?,
+        Some(_) => find_end(&found, durable, durable)?,
+        None => find_end(&found, durable, checkpoint)?,
     };
     let cut = reason.map(|reason| Cut { at: LogOffset(end), reason });
     if let Some(cut) = &cut {
@@ -85,15 +86,14 @@ pub(crate) fn open(
 /// Where verification starts: everything before was durable, so it is not torn.
 fn durable_start(found: &[Found], mark: Option<Mark>, checkpoint: u64) -> u64 {
     let first = found.first().map_or(0, |segment| segment.base_offset);
-    let last = found.last().map_or(0, Found::limit_offset);
-    match mark {
-        Some(mark) => mark.durable.max(first),
-        None if found.is_empty() => 0,
-        None => {
-            tracing::warn!("the durable watermark is missing; the log is verified from the index");
-            if (first..=last).contains(&checkpoint) { checkpoint } else { first }
-        }
+    if let Some(mark) = mark {
+        return mark.durable.max(first);
     }
+    if !found.is_empty() {
+        tracing::warn!("the durable watermark is missing; the log is verified from the index on");
+    }
+    let indexed = found.iter().rev().find(|segment| segment.base_offset <= checkpoint);
+    indexed.map_or(first, |segment| segment.base_offset)
 }
 
 /// The segments of a directory in order. Temporary files are removed.
@@ -151,18 +151,26 @@ fn contiguous(dir: &Path, found: &mut Vec<Found>, durable: u64) -> Result<Vec<Fo
 
 /// The offset after the last valid record at or behind `from`, and what is wrong with what follows
 /// if it is not nothing. Never looks behind the first invalid record: the kernel writes pages in
-/// any order, so what follows proves nothing.
-fn find_end(found: &[Found], from: u64) -> Result<(u64, Option<String>), OpenError> {
+/// any order, so what follows proves nothing. Except below `indexed`: the index knows of records
+/// there, so one that is invalid between valid ones is damaged and must stay.
+fn find_end(found: &[Found], from: u64, indexed: u64) -> Result<(u64, Option<String>), OpenError> {
     let mut offset = from;
     for segment in found.iter().filter(|segment| segment.limit_offset() > from) {
-        let mut scanner = Scanner::open(&segment.path, segment.base_offset)
-            .map_err(failed("read", &segment.path))?;
+        let failed = || failed("read", &segment.path);
+        let mut scanner = Scanner::open(&segment.path, segment.base_offset).map_err(failed())?;
         loop {
-            match scanner.step(offset).map_err(failed("read", &segment.path))? {
-                Step::Record(record) => offset += u64::from(record.total_size),
+            let reason = match scanner.step(offset).map_err(failed())? {
+                Step::Record(record) => {
+                    offset += u64::from(record.total_size);
+                    continue;
+                }
                 Step::Filled => break,
-                Step::Empty => return Ok((offset, None)),
-                Step::Invalid(reason) => return Ok((offset, Some(reason))),
+                Step::Empty => None,
+                Step::Invalid(reason) => Some(reason),
+            };
+            match scanner.find_record(offset + 1, indexed).map_err(failed())? {
+                Some(next) => offset = next,
+                None => return Ok((offset, reason)),
             }
         }
         offset = segment.limit_offset();
