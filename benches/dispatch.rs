@@ -1,8 +1,6 @@
 //! What indexing costs beside the append itself: the same messages over few and many queues, until
 //! the index on disk has all of them.
 
-#![expect(clippy::unwrap_used, reason = "a bench that cannot run has nothing to say")]
-
 use benches::Scratch;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
