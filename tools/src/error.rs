@@ -1,0 +1,186 @@
+//! Why a command failed: one sentence with the values, what to do next, and the exit code.
+
+use std::{io, process::ExitCode};
+
+use basaltmq::ErrorKind;
+use thiserror::Error;
+
+use crate::time;
+
+/// Why a command did not do what was asked.
+#[derive(Debug, Error)]
+pub(crate) enum Failure {
+    /// The client could not do it.
+    #[error(transparent)]
+    Client(#[from] basaltmq::Error),
+    /// Lines of standard input were not stored.
+    #[error("{sent} messages are stored; lines {first} to {last} are not known to be: {source}")]
+    Lines {
+        /// Messages that brokers have confirmed.
+        sent: u64,
+        /// First line of the batch that failed, from 1.
+        first: u64,
+        /// Its last line.
+        last: u64,
+        /// What the client said.
+        source: basaltmq::Error,
+    },
+    /// A search by key found nothing on brokers that all answered.
+    #[error("{report}")]
+    NoMatch {
+        /// What was asked of whom, and how far they could see.
+        report: String,
+    },
+    /// A search by key found nothing, and somebody did not answer.
+    #[error("{report}")]
+    NoAnswer {
+        /// What was asked of whom, and who failed.
+        report: String,
+    },
+    /// The topic has no such queue.
+    #[error("topic {topic:?} has no queue {queue}{on}; `mqtool topic show {topic}` lists them")]
+    NoQueue {
+        /// The topic.
+        topic: String,
+        /// The queue that was asked for.
+        queue: i32,
+        /// ` on broker …` if one was named.
+        on: String,
+    },
+    /// Several brokers have the queue.
+    #[error("queue {queue} of topic {topic:?} is on {brokers}; name one with --broker")]
+    WhichBroker {
+        /// The topic.
+        topic: String,
+        /// The queue that was asked for.
+        queue: i32,
+        /// The brokers that have it.
+        brokers: String,
+    },
+    /// There is nothing to read in a bench.
+    #[error("topic {topic:?} holds no messages; fill it with `mqtool bench send --topic {topic}`")]
+    Empty {
+        /// The topic.
+        topic: String,
+    },
+    /// A bench cannot go on.
+    #[error("the bench with {address} stopped: {reason}")]
+    Bench {
+        /// The broker.
+        address: String,
+        /// What happened.
+        reason: String,
+    },
+    /// A bench cannot reach its broker.
+    #[error("broker {address} cannot be reached: {source}; check that it runs")]
+    BenchConnect {
+        /// The broker.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Brokers refused requests of a bench.
+    #[error("{count} requests were refused, the figures do not count them; the first: {reason}")]
+    BenchRefused {
+        /// How many.
+        count: u64,
+        /// The first refusal.
+        reason: String,
+    },
+    /// A process whose CPU time is wanted does not exist.
+    #[error("process {pid} has no readable /proc/{pid}/stat: {source}; check --server-pid")]
+    NoProcess {
+        /// Its id.
+        pid: u32,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The embedded name server does not start.
+    #[error("{0}; choose another address with --namesrv HOST:PORT (port 0 takes a free one)")]
+    NameServer(#[from] namesrv::StartError),
+    /// The embedded broker does not start.
+    #[error("{0}; --broker HOST:PORT (port 0 takes a free one) and --data-dir choose others")]
+    Broker(#[from] broker::StartError),
+    /// The embedded broker failed while it ran.
+    #[error("the broker stopped: {0}")]
+    Stopped(String),
+    /// The embedded broker did not get its route.
+    #[error("the broker started but the name server has no route to it after {0} s; see the log")]
+    NotRegistered(u64),
+    /// A file or directory cannot be used.
+    #[error("cannot {action}: {source}")]
+    Io {
+        /// What was tried.
+        action: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A log filter cannot be read.
+    #[error("--log {filter:?} is no filter: {reason}; try warn, info, debug or broker=debug,warn")]
+    Log {
+        /// What was given.
+        filter: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A point in time cannot be read.
+    #[error(transparent)]
+    Time(#[from] time::ParseError),
+    /// Standard output is gone or full.
+    #[error("cannot write to standard output: {0}")]
+    Output(io::Error),
+}
+
+impl Failure {
+    /// What a script sees: 1 failed, 2 used wrongly, 3 not found, 4 unreachable.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Client(error) | Self::Lines { source: error, .. } => match error.kind() {
+                ErrorKind::NotFound => 3,
+                ErrorKind::Unreachable => 4,
+                ErrorKind::Invalid => 2,
+                _ => 1,
+            },
+            Self::NoMatch { .. } | Self::NoQueue { .. } | Self::Empty { .. } => 3,
+            Self::NoAnswer { .. } | Self::BenchConnect { .. } => 4,
+            Self::WhichBroker { .. } | Self::Log { .. } | Self::Time(_) => 2,
+            Self::Bench { .. }
+            | Self::BenchRefused { .. }
+            | Self::NoProcess { .. }
+            | Self::NameServer(_)
+            | Self::Broker(_)
+            | Self::Stopped(_)
+            | Self::NotRegistered(_)
+            | Self::Io { .. }
+            | Self::Output(_) => 1,
+        })
+    }
+
+    /// Whether nobody reads the output any more, which is not worth a word.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// What to do next, where the sentence itself cannot know this tool.
+    pub(crate) fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Client(basaltmq::Error::NameServerUnreachable { .. }) => {
+                Some("Start one with `mqtool dev`, or name another with -n HOST:PORT.")
+            }
+            Self::Client(basaltmq::Error::TopicNotFound { .. }) => {
+                Some("`mqtool topic ls` lists the topics, `mqtool topic create` makes one.")
+            }
+            Self::Client(basaltmq::Error::GroupNotFound { .. }) => {
+                Some("`mqtool group ls` lists the groups.")
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// All other I/O has an action of its own.
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
