@@ -26,3 +26,6 @@ pub mod record;
 pub mod request;
 pub mod server;
 pub mod sys_flag;
+
+#[doc = include_str!("../WIRE.md")]
+pub mod wire {}
