@@ -211,10 +211,8 @@ impl Admin {
             queues: Vec::new(),
             members: Vec::new(),
         };
-        let mut known = false;
         for broker in self.core.one_of_each_name().await? {
             if let Some(stats) = self.consume_stats(&broker.address, group).await? {
-                known = true;
                 lag.messages_per_second += stats.consume_tps;
                 lag.queues.extend(stats.offset_table.into_iter().map(|(queue, progress)| {
                     QueueLag {
@@ -231,7 +229,8 @@ impl Admin {
         lag.members.sort();
         // A client has one connection to each broker.
         lag.members.dedup_by(|later, first| later.client_id == first.client_id);
-        if !known && lag.members.is_empty() && !self.is_known(group).await? {
+        // Brokers have no complaint about a group that they never heard of.
+        if lag.queues.is_empty() && lag.members.is_empty() && !self.is_known(group).await? {
             return Err(Error::GroupNotFound { group: group.to_owned() });
         }
         Ok(lag)

@@ -10,7 +10,7 @@ use protocol::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
 use super::{
@@ -21,6 +21,9 @@ use super::{
 };
 use crate::{core::unreadable, error::Error, queue::Queue, registry::lock, route::Route};
 
+/// A topic without a route keeps its queues this long: its broker may only be restarting, and a
+/// queue that is given up without its broker loses the offsets that are not committed.
+const KEEP_WITHOUT_ROUTE: Duration = Duration::from_secs(120);
 /// How soon a division that could not be completed is tried again: first, and at most.
 const SOON: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 
@@ -101,10 +104,17 @@ impl Group {
         for subscription in &self.member.subscriptions {
             let topic = subscription.topic();
             match self.share_of(topic).await {
-                Ok(share) => settled &= self.take(topic, share, ready).await,
+                Ok(share) => {
+                    lock(&self.missing).remove(topic);
+                    settled &= self.take(topic, share, ready).await;
+                }
                 Err(Error::TopicNotFound { .. }) => {
                     settled = false;
-                    self.take(topic, Vec::new(), ready).await;
+                    let since =
+                        *lock(&self.missing).entry(Arc::clone(topic)).or_insert_with(Instant::now);
+                    if since.elapsed() > KEEP_WITHOUT_ROUTE {
+                        self.take(topic, Vec::new(), ready).await;
+                    }
                 }
                 Err(error) => {
                     settled = false;

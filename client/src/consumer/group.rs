@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use protocol::{code::RequestCode, request::send::SendBack};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     assigned::Assigned, delivery::Delivery, offsets::Offsets, parked::Parked, window::Limits,
@@ -32,6 +32,8 @@ pub(super) struct Group {
     pub(super) settings: Settings,
     pub(super) offsets: Offsets,
     pub(super) assigned: Mutex<BTreeMap<Queue, Arc<Assigned>>>,
+    /// Since when topics have no route.
+    pub(super) missing: Mutex<BTreeMap<Arc<str>, Instant>>,
     parked: Parked,
     /// Deliveries that are in the application's hands.
     in_hand: AtomicUsize,
@@ -95,6 +97,7 @@ impl Group {
             settings,
             offsets,
             assigned: Mutex::default(),
+            missing: Mutex::default(),
             parked: Parked::new(settings.redelivery_delay),
             in_hand: AtomicUsize::new(0),
             put_down: Notify::new(),

@@ -1,8 +1,5 @@
 //! A name server and brokers inside the test's process, on free ports, with scratch stores.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
 pub(crate) mod fake;
 
 use std::{future::Future, net::SocketAddr, time::Duration};

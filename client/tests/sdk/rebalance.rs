@@ -1,16 +1,12 @@
 //! Members of a group share its queues, and take over what a leaving member had.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
 };
 
+use crate::common::{Cluster, bodies, create_topic, send_all, take_bodies, until};
 use basaltmq::Client;
-use common::{Cluster, bodies, create_topic, send_all, take_bodies, until};
 
 async fn join(client: &Client) -> basaltmq::Consumer {
     client.consumer("mail").topic("orders").start().await.unwrap()

@@ -1,20 +1,16 @@
 //! What a consumer does with what its broker tells it: moved and reset offsets. The broker is a
 //! fake, as real ones need old data or an operator for that.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use basaltmq::Client;
-use common::{
+use crate::common::{
     fake::{Answer, Fake, ok, refusal, route},
     until,
 };
+use basaltmq::Client;
 use protocol::{
     code::{RequestCode, ResponseCode},
     connection::Connection,

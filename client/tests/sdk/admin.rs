@@ -1,11 +1,7 @@
 //! Topics, groups, lag and brokers, as tools see them.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
+use crate::common::{Cluster, bodies, create_topic, send_all, take, until};
 use basaltmq::{ErrorKind, GroupSpec, Position, TopicSpec};
-use common::{Cluster, bodies, create_topic, send_all, take, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_is_created_shown_counted_and_deleted() {

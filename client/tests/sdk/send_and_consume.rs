@@ -1,11 +1,7 @@
 //! A message that was sent is consumed, with everything its producer gave it.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
+use crate::common::{Cluster, bodies, create_topic, send_all, soon, take, take_bodies};
 use basaltmq::{Message, Position, SendStatus};
-use common::{Cluster, bodies, create_topic, send_all, soon, take, take_bodies};
 use futures_util::StreamExt as _;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,13 +1,9 @@
 //! A producer steps over the broker that just failed.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::time::{Duration, Instant};
 
+use crate::common::{Cluster, bodies, create_topic};
 use basaltmq::{Error, Message};
-use common::{Cluster, bodies, create_topic};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sends_go_on_while_a_broker_is_down() {

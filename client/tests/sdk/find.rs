@@ -1,11 +1,7 @@
 //! One message is found by key, by either id, and by offset.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
+use crate::common::{Cluster, bodies, create_topic, send_all, until};
 use basaltmq::{Error, ErrorKind, Message, Queue, SearchWindow};
-use common::{Cluster, bodies, create_topic, send_all, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_is_found_by_key_ids_and_offset() {

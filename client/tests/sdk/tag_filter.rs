@@ -1,11 +1,7 @@
 //! Tags: a group gets the messages with the tags it asked for.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
+use crate::common::{Cluster, create_topic, take_bodies};
 use basaltmq::Message;
-use common::{Cluster, create_topic, take_bodies};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_wanted_tags_are_delivered() {

@@ -1,13 +1,9 @@
 //! A group goes on where it committed, and what it did not acknowledge comes again.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::time::Duration;
 
+use crate::common::{Cluster, bodies, create_topic, send_all, take, take_bodies};
 use basaltmq::{Client, Consumer, Position};
-use common::{Cluster, bodies, create_topic, send_all, take, take_bodies};
 
 async fn start(client: &Client) -> Consumer {
     client

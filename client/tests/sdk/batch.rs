@@ -1,11 +1,7 @@
 //! Batches: one request, consecutive offsets, each message its own.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
+use crate::common::{Cluster, bodies, create_topic, take};
 use basaltmq::{Error, Message, MessageFault};
-use common::{Cluster, bodies, create_topic, take};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_gets_consecutive_offsets_of_one_queue() {

@@ -1,9 +1,5 @@
 //! Handlers: many at a time, failures and panics come back, closing waits for them.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::{
     sync::{
         Arc, Mutex,
@@ -12,8 +8,8 @@ use std::{
     time::Duration,
 };
 
+use crate::common::{Cluster, bodies, create_topic, send_all, soon, until};
 use basaltmq::Position;
-use common::{Cluster, bodies, create_topic, send_all, soon, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn handlers_run_side_by_side_and_every_message_is_handled() {

@@ -1,17 +1,13 @@
 //! What a producer does with brokers that refuse or hang. The brokers are fakes: real ones do
 //! neither when a test wants them to.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
+use crate::common::fake::{Answer, Fake, ok, refusal, route, sent};
 use basaltmq::{Client, Error, Message, Producer, ResponseCode, SendStatus};
-use common::fake::{Answer, Fake, ok, refusal, route, sent};
 use protocol::code::RequestCode;
 
 /// Two brokers, of which `a` answers sends with `first`, and a producer on them.

@@ -1,11 +1,7 @@
 //! One-way sends: stored, though nobody says so.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
+use crate::common::{Cluster, bodies, create_topic, take_bodies};
 use basaltmq::Message;
-use common::{Cluster, bodies, create_topic, take_bodies};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_way_messages_arrive() {

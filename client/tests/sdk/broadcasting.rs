@@ -1,10 +1,6 @@
 //! Broadcasting: every member gets every message, and keeps its own offsets.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
-use common::{Cluster, bodies, create_topic, send_all, take_bodies};
+use crate::common::{Cluster, bodies, create_topic, send_all, take_bodies};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_member_gets_every_message() {

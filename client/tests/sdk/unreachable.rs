@@ -1,13 +1,9 @@
 //! Servers that do not answer are named, with what to do.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::time::Duration;
 
+use crate::common::Cluster;
 use basaltmq::{Client, Error, ErrorKind, Message};
-use common::Cluster;
 use tokio::net::TcpListener;
 
 /// An address that nobody listens on.
