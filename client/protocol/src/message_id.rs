@@ -57,7 +57,7 @@ pub struct OffsetId {
 
 impl Display for OffsetId {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let mut hex = Hex::default();
+        let mut hex = Hex::new();
         hex.ip(self.host.ip());
         hex.put(&u32::from(self.host.port()).to_be_bytes());
         hex.put(&self.log_offset.to_be_bytes());
@@ -72,7 +72,8 @@ impl FromStr for OffsetId {
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let (bytes, length) = unhex(text)?;
         let mut fields = Cursor::new(bytes.get(..length).unwrap_or_default());
-        let read = |fault| ParseError::from_fault(fault, text);
+        // The length was checked, so no field lacks bytes.
+        let read = |_| ParseError::Length { length: text.len() };
         let ip = read_ip(&mut fields, length).map_err(read)?;
         let port = fields.u32("port").map_err(read)?;
         let port = u16::try_from(port).map_err(|_| ParseError::Port { port })?;
@@ -112,7 +113,7 @@ impl UniqueId {
 
 impl Display for UniqueId {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let mut hex = Hex::default();
+        let mut hex = Hex::new();
         hex.ip(self.ip);
         hex.put(&self.pid.to_be_bytes());
         hex.put(&self.loader_hash.to_be_bytes());
@@ -129,7 +130,8 @@ impl FromStr for UniqueId {
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let (bytes, length) = unhex(text)?;
         let mut fields = Cursor::new(bytes.get(..length).unwrap_or_default());
-        let read = |fault| ParseError::from_fault(fault, text);
+        // The length was checked, so no field lacks bytes.
+        let read = |_| ParseError::Length { length: text.len() };
         Ok(Self {
             ip: read_ip(&mut fields, length).map_err(read)?,
             pid: fields.u16("pid").map_err(read)?,
@@ -198,13 +200,17 @@ fn month_start_ms(now_ms: i64) -> i64 {
     (now_ms.div_euclid(DAY_MS) - day_of_month) * DAY_MS
 }
 
-/// Hex text of an id in the making.
-#[derive(Default)]
+/// Hex text of an id in the making; on the stack, for every send is answered with one.
 struct Hex {
-    text: String,
+    text: [u8; ID_V6_CHARS],
+    length: usize,
 }
 
 impl Hex {
+    fn new() -> Self {
+        Self { text: [0; ID_V6_CHARS], length: 0 }
+    }
+
     fn ip(&mut self, ip: IpAddr) {
         match ip {
             IpAddr::V4(ip) => self.put(&ip.octets()),
@@ -213,17 +219,17 @@ impl Hex {
     }
 
     fn put(&mut self, bytes: &[u8]) {
-        self.text.reserve(ID_V4_CHARS);
-        for byte in bytes {
-            for nibble in [byte >> 4, byte & 0xF] {
-                let base = if nibble < 10 { b'0' } else { b'A' - 10 };
-                self.text.push(char::from(base + nibble));
-            }
+        let digit = |nibble| nibble + if nibble < 10 { b'0' } else { b'A' - 10 };
+        let free = self.text.get_mut(self.length..).unwrap_or_default();
+        for (pair, byte) in free.chunks_exact_mut(2).zip(bytes) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xF)]);
+            self.length += 2;
         }
     }
 
     fn as_str(&self) -> &str {
-        &self.text
+        let text = self.text.get(..self.length).unwrap_or_default();
+        str::from_utf8(text).expect("hex digits are ASCII")
     }
 }
 
@@ -252,12 +258,6 @@ fn read_ip(fields: &mut Cursor<'_>, id_bytes: usize) -> Result<IpAddr, Fault> {
     } else {
         IpAddr::from(fields.array::<4>("address")?)
     })
-}
-
-impl ParseError {
-    fn from_fault(_: Fault, text: &str) -> Self {
-        Self::Length { length: text.len() }
-    }
 }
 
 #[cfg(test)]
