@@ -129,7 +129,7 @@ impl Stats {
         let now = of(&self.totals());
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         let rate = |seconds: usize| {
-            let oldest = history.len().saturating_sub(seconds);
+            let oldest = history.len().saturating_sub(seconds + 1);
             history.get(oldest).map_or(0.0, |(then_ms, then)| {
                 per_second(now.saturating_sub(of(then)), now_ms - then_ms)
             })

@@ -47,8 +47,8 @@ fn command(store: &Path) -> Command {
 
 /// Starts the daemon and waits until it serves.
 fn start(store: &Path) -> Daemon {
-    let mut child = command(store).spawn().unwrap();
-    let stderr = child.stderr.take().unwrap();
+    let mut daemon = Daemon { child: command(store).spawn().unwrap(), address: String::new() };
+    let stderr = daemon.child.stderr.take().unwrap();
     let (sender, lines) = mpsc::channel();
     // Read to the end, or the daemon would block on a full pipe.
     std::thread::spawn(move || {
@@ -60,19 +60,25 @@ fn start(store: &Path) -> Daemon {
     let mut log = Vec::new();
     while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
         if let Some((_, rest)) = line.split_once("listen=") {
-            let address = rest.split_whitespace().next().unwrap().to_owned();
-            return Daemon { child, address };
+            daemon.address = rest.split_whitespace().next().unwrap().to_owned();
+            return daemon;
         }
         log.push(line);
     }
-    let _ = child.kill();
     panic!("the daemon does not serve:\n{}", log.join("\n"));
 }
 
+/// kill -9, whatever ends the test.
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Daemon {
-    fn kill_9(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    fn kill_9(self) {
+        drop(self);
     }
 
     fn terminate(&self) {

@@ -39,11 +39,13 @@ pub(crate) fn destination<'a>(
     let Some(group) = header.topic.strip_prefix(names::RETRY_PREFIX) else {
         return Ok(Cow::Borrowed(header.topic));
     };
-    let max = match state.store.group(group) {
-        Some(config) => max_times(&config, header.max_reconsume_times, version),
-        None if state.config.auto_create_group => GroupConfig::new(group).retry_max_times,
+    let config = match state.store.group(group) {
+        Some(config) => config,
+        // A producer may be the first that names the group; its first consumer creates it.
+        None if state.config.auto_create_group => Arc::new(GroupConfig::new(group)),
         None => return Err(Refusal::NoGroup { group: group.to_owned() }),
     };
+    let max = max_times(&config, header.max_reconsume_times, version);
     let ordered = state.locks.holds_any(group, state.clock.now_ms());
     if header.reconsume_times > max || ordered {
         tracing::debug!(group, times = header.reconsume_times, max, ordered, "retry is dead");

@@ -1,5 +1,10 @@
 //! A broker in this process on a free port, and clients that speak raw frames to it.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "every test file uses another part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "every test file uses another part of it"
+)]
 
 use std::{
     sync::{Arc, Mutex},

@@ -1,0 +1,189 @@
+//! Registration with name servers: all of them, at the start, before a new topic is answered, after
+//! a name server's restart, and the end of it.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use common::{TOPIC, config, message};
+use protocol::{
+    body::register::RegisterBody,
+    code::{RequestCode, ResponseCode},
+    connection::{Body, Connection, Service},
+    frame::Frame,
+    header::NoFields,
+    request::{register::Broker as BrokerHeader, topic::CreateTopic},
+    server::{ServeOptions, Server},
+};
+use tokio::task::JoinHandle;
+
+/// A name server that remembers what it is told.
+#[derive(Default)]
+struct Names {
+    seen: Mutex<Vec<(RequestCode, Vec<String>)>>,
+    headers: Mutex<Vec<String>>,
+    refuse: AtomicBool,
+}
+
+impl Service for Names {
+    type Turn = ();
+
+    fn request(&self, connection: &Arc<Connection>, frame: Frame, (): &mut ()) {
+        let header = BrokerHeader::decode(&frame.fields).unwrap();
+        assert_eq!(
+            (header.broker_name, header.cluster_name, header.broker_id),
+            ("broker-a", "DefaultCluster", 0)
+        );
+        self.headers.lock().unwrap().push(header.broker_addr.to_owned());
+        let body = RegisterBody::decode(&frame.body, frame.version).unwrap();
+        let topics = body.topic_config_serialize_wrapper.topic_config_table.into_keys().collect();
+        self.seen.lock().unwrap().push((RequestCode::from_i32(frame.code).unwrap(), topics));
+        if self.refuse.swap(false, Relaxed) {
+            connection.reject(frame.ticket(), ResponseCode::SYSTEM_ERROR, "who are you?");
+        } else {
+            connection.reply(frame.ticket(), ResponseCode::SUCCESS, None, &NoFields, Body::Empty);
+        }
+    }
+}
+
+impl Names {
+    fn registered(&self) -> Vec<Vec<String>> {
+        let seen = self.seen.lock().unwrap();
+        let all = seen.iter().filter(|(code, _)| *code == RequestCode::RegisterBroker);
+        all.map(|(_, topics)| topics.clone()).collect()
+    }
+
+    fn knows(&self, topic: &str) -> bool {
+        self.registered().iter().flatten().any(|name| name == topic)
+    }
+}
+
+async fn name_server() -> (Arc<Names>, String, JoinHandle<()>) {
+    let names = Arc::new(Names::default());
+    let server = Server::bind("127.0.0.1:0", ServeOptions::default()).await.unwrap();
+    let address = server.local_addr().to_string();
+    let task = tokio::spawn(server.run(Arc::clone(&names), std::future::pending()));
+    (names, address, task)
+}
+
+#[tokio::test]
+async fn every_name_server_knows_the_broker_and_its_topics_in_time() {
+    let (first, first_address, _) = name_server().await;
+    let (second, second_address, _) = name_server().await;
+    // Nobody listens here: it must not hold up the others.
+    let dead = "127.0.0.1:1".to_owned();
+    let node = common::node_with(|config| {
+        config.namesrv = vec![first_address, dead, second_address];
+    })
+    .await;
+    for names in [&first, &second] {
+        assert_eq!(names.registered().len(), 1, "registered before the start returned");
+        assert!(names.knows("TBW102") && names.knows("DefaultCluster") && names.knows("broker-a"));
+        assert_eq!(*names.headers.lock().unwrap(), [node.address()]);
+    }
+    let client = node.client().await;
+    assert_eq!(client.send(&message(TOPIC, 0), "x").await.code, 0);
+    let create = CreateTopic {
+        topic: "Created",
+        default_topic: None,
+        read_queues: 1,
+        write_queues: 1,
+        perm: 6,
+        filter_type: None,
+        sys_flag: 0,
+        order: false,
+        attributes: None,
+    };
+    client.ok(RequestCode::UpdateAndCreateTopic, &create, Bytes::new()).await;
+    for names in [&first, &second] {
+        assert_eq!(
+            names.registered()[1..],
+            [vec![TOPIC.to_owned()], vec!["Created".to_owned()]],
+            "only what is new"
+        );
+    }
+    node.broker.shutdown().await;
+    for names in [&first, &second] {
+        assert_eq!(names.seen.lock().unwrap().last().unwrap().0, RequestCode::UnregisterBroker);
+    }
+}
+
+#[tokio::test]
+async fn a_name_server_that_lost_its_table_gets_everything() {
+    let (names, address, _) = name_server().await;
+    let node = common::node_with(|config| config.namesrv = vec![address]).await;
+    let client = node.client().await;
+    names.refuse.store(true, Relaxed);
+    assert_eq!(client.send(&message(TOPIC, 0), "x").await.code, 0);
+    let rounds = names.registered();
+    assert_eq!(rounds[1], [TOPIC], "refused");
+    assert!(
+        rounds[2].len() > 5 && rounds[2].contains(&TOPIC.to_owned()),
+        "then everything: {rounds:?}"
+    );
+    node.broker.shutdown().await;
+}
+
+#[tokio::test]
+async fn registration_is_repeated() {
+    let (names, address, _) = name_server().await;
+    let node = common::node_with(|config| {
+        config.namesrv = vec![address];
+        config.register_interval_ms = 50;
+    })
+    .await;
+    let deadline = Instant::now() + common::PATIENCE;
+    while names.registered().len() < 4 {
+        assert!(Instant::now() < deadline, "{:?}", names.registered());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    node.broker.shutdown().await;
+}
+
+#[tokio::test]
+async fn topics_created_at_once_share_registrations() {
+    let (names, address, _) = name_server().await;
+    let node = common::node_with(|config| config.namesrv = vec![address]).await;
+    let client = node.client().await;
+    let mut sends = tokio::task::JoinSet::new();
+    for n in 0..50 {
+        let connection = Arc::clone(&client.connection);
+        sends.spawn(async move {
+            let topic = format!("Topic-{n}");
+            let header = message(&topic, 0);
+            let body = Bytes::from_static(b"x");
+            connection
+                .request(RequestCode::SendMessageV2, &header, body, common::PATIENCE)
+                .await
+                .unwrap()
+        });
+    }
+    while let Some(sent) = sends.join_next().await {
+        assert_eq!(sent.unwrap().code, 0);
+    }
+    for n in 0..50 {
+        assert!(names.knows(&format!("Topic-{n}")));
+    }
+    assert!(names.registered().len() < 50, "{} registrations", names.registered().len());
+    node.broker.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_broker_starts_and_serves_without_its_name_servers() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(&dir);
+    config.namesrv = vec!["127.0.0.1:1".to_owned()];
+    let started = Instant::now();
+    let broker = broker::Broker::start(config).await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(5));
+    broker.shutdown().await;
+}
