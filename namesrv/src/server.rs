@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    hash::RandomState,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) config: ArcSwap<Config>,
     pub(crate) clock: Clock,
     pub(crate) started_ms: i64,
+    /// For fingerprints of registrations. Keyed at random: nobody can make two bodies meet.
+    pub(crate) hasher: RandomState,
     /// The connections that brokers registered over, to be closed when those expire.
     links: Mutex<HashMap<u64, Arc<Connection>>>,
 }
@@ -77,6 +80,7 @@ impl NameServer {
             table: RouteTable::default(),
             kv,
             started_ms: clock.now_ms(),
+            hasher: RandomState::new(),
             clock,
             config: ArcSwap::from_pointee(config),
             links: Mutex::default(),

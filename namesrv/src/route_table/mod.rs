@@ -70,13 +70,23 @@ pub(crate) struct Registration<'a> {
     pub(crate) enable_acting_master: Option<bool>,
     /// Longest silence in milliseconds; absent or not positive is [`SILENCE_MAX_MS`].
     pub(crate) silence_max_ms: Option<i64>,
-    pub(crate) version: DataVersion,
-    pub(crate) topics: &'a [(String, Queues)],
+    /// A hash of the whole body, compared with that of the process's last registration.
+    pub(crate) fingerprint: u64,
+    /// `None` claims that the body is the same as last time, so that nobody has to read it:
+    /// brokers repeat themselves every 30 s.
+    pub(crate) topics: Option<Topics<'a>>,
     /// Remove topics that this registration does not hold.
     pub(crate) complete: bool,
     /// The connection it came over: when that closes, the broker is gone.
     pub(crate) connection: u64,
     pub(crate) now_ms: i64,
+}
+
+/// The topics of a registration.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Topics<'a> {
+    pub(crate) version: DataVersion,
+    pub(crate) layout: &'a [(String, Queues)],
 }
 
 /// What a registration is answered with, and what else it caused.
@@ -118,6 +128,9 @@ pub(crate) enum Refused {
     /// The remark of RocketMQ; its brokers register completely at the next attempt.
     #[error("register broker failed")]
     Incomplete,
+    /// It is not the same as last time: register again with the topics.
+    #[error("the registration is not the one that is known")]
+    NotTheSame,
     #[error("the {what} has {bytes} bytes, 1 to {NAME_MAX_BYTES} are possible")]
     Name { what: &'static str, bytes: usize },
     #[error("{BROKERS_MAX} brokers are registered, no more are accepted")]
@@ -238,5 +251,7 @@ impl RouteTable {
 /// A shared name: each topic and broker name is stored once.
 type Name = Arc<str>;
 
+#[cfg(test)]
+mod invariants;
 #[cfg(test)]
 mod tests;

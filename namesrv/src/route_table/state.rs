@@ -1,13 +1,15 @@
-//! Registered processes: who is there, in which group, since when; and the rules of registration,
-//! removal and expiry.
+//! Registered processes: who is there, in which group, since when; and how they leave. How they
+//! come: `register`.
+
+mod register;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use protocol::body::DataVersion;
 
 use super::{
-    BROKERS_MAX, ENTRIES_MAX, Identity, LowestChanged, MASTER_ID, NAME_MAX_BYTES, Name, PERM_WRITE,
-    Queues, Refused, Registered, Registration, Removed, SILENCE_MAX_MS,
+    Identity, LowestChanged, MASTER_ID, NAME_MAX_BYTES, Name, PERM_WRITE, Queues, Registration,
+    Removed, SILENCE_MAX_MS,
 };
 
 /// Everything registered. Invariants: a group has a member; a topic has a group; a pair of topic
@@ -41,6 +43,7 @@ pub(super) struct Member {
     pub(super) address: String,
     ha_address: String,
     version: DataVersion,
+    fingerprint: u64,
     last_seen_ms: i64,
     silence_max_ms: i64,
     connection: u64,
@@ -74,123 +77,6 @@ impl Group {
 }
 
 impl State {
-    pub(super) fn register(&mut self, new: &Registration<'_>) -> Result<Registered, Refused> {
-        check_names(new)?;
-        let who = new.identity;
-        let group = self.groups.get(who.broker);
-        let holder = group.and_then(|group| group.members.get(&new.id));
-        let stale = holder.is_some_and(|holder| {
-            holder.address != who.address
-                && holder.version.state_version > new.version.state_version
-        });
-        if stale {
-            // An old master that came back: the newer one keeps the id, and RocketMQ answers yes.
-            if let Some((id, _)) = group.and_then(|group| group.member_at(who.address)) {
-                self.remove(who.broker, id);
-            }
-            return Ok(Registered::default());
-        }
-        if holder.is_none() && new.topics.len() == 1 {
-            return Err(Refused::Incomplete);
-        }
-        self.check_room(new, holder.is_none())?;
-        let known = group.and_then(|group| group.member_at(who.address));
-        if let Some((id, _)) = known.filter(|(id, _)| *id != new.id) {
-            self.detach(who.broker, id); // the same process with another id: a promoted slave
-        }
-        Ok(self.admit(new))
-    }
-
-    /// Registration after all checks: the member, then its topics.
-    fn admit(&mut self, new: &Registration<'_>) -> Registered {
-        let who = new.identity;
-        let name = self.groups.get_key_value(who.broker).map(|(name, _)| Name::clone(name));
-        let name = name.unwrap_or_else(|| Name::from(who.broker));
-        let group = self.groups.entry(Name::clone(&name)).or_default();
-        let view = (group.cluster.as_str(), group.zone.as_deref(), group.enable_acting_master);
-        let acting = new.enable_acting_master.unwrap_or(false);
-        let mut changed = view != (who.cluster, new.zone, acting);
-        who.cluster.clone_into(&mut group.cluster);
-        group.zone = new.zone.map(str::to_owned);
-        group.enable_acting_master = acting;
-
-        let before = group.lowest();
-        let old = group.members.insert(new.id, Member::new(new));
-        let first = old.is_none();
-        let same_process = old.as_ref().is_some_and(|old| old.address == who.address);
-        let same_topics =
-            same_process && old.as_ref().is_some_and(|old| old.version == new.version);
-        changed |= !same_process;
-        let lowest = before
-            .is_some_and(|before| new.id < before)
-            .then(|| group.lowest_changed(who.broker, None))
-            .flatten();
-        self.brokers += usize::from(first);
-        if let Some(old) = old.filter(|old| old.connection != new.connection) {
-            self.unlink(old.connection, who.broker);
-        }
-        self.connections.entry(new.connection).or_default().insert(Name::clone(&name));
-        if changed {
-            self.touch_group(who.broker);
-        }
-        self.take_topics(&name, new, same_topics);
-        Registered { master: self.master_for(new), lowest, first }
-    }
-
-    /// Queue data come from the master or, where slaves may act for it, from the lowest of them,
-    /// then without the right to write.
-    fn take_topics(&mut self, name: &Name, new: &Registration<'_>, same_topics: bool) {
-        let Some(group) = self.groups.get(name) else { return };
-        let master = new.id == MASTER_ID;
-        let prime_slave =
-            !master && new.enable_acting_master.is_some() && group.lowest() == Some(new.id);
-        if !(master || prime_slave) || (same_topics && !group.topics_deleted) {
-            return;
-        }
-        let read_only = prime_slave && group.enable_acting_master;
-        if new.complete && !same_topics && new.topics.len() > 1 {
-            let held: HashSet<&str> = new.topics.iter().map(|(topic, _)| topic.as_str()).collect();
-            let gone: Vec<Name> =
-                group.topics.iter().filter(|topic| !held.contains(&***topic)).cloned().collect();
-            for topic in gone {
-                self.drop_entry(&topic, name);
-            }
-        }
-        for (topic, queues) in new.topics {
-            let missing = |state: &Self| {
-                state.groups.get(name).is_some_and(|group| !group.topics.contains(topic.as_str()))
-            };
-            if is_name(topic) && (!same_topics || missing(self)) {
-                let perm = if read_only { queues.perm & !PERM_WRITE } else { queues.perm };
-                self.put_entry(topic, name, Queues { perm, ..*queues });
-            }
-        }
-        if let Some(group) = self.groups.get_mut(name) {
-            group.topics_deleted = false;
-        }
-    }
-
-    fn master_for(&self, new: &Registration<'_>) -> Option<(String, String)> {
-        let group = self.groups.get(new.identity.broker).filter(|_| new.id != MASTER_ID)?;
-        let master = group.members.get(&MASTER_ID)?;
-        Some((master.address.clone(), master.ha_address.clone()))
-    }
-
-    fn check_room(&self, new: &Registration<'_>, first: bool) -> Result<(), Refused> {
-        if first && self.brokers >= BROKERS_MAX {
-            return Err(Refused::TooManyBrokers);
-        }
-        if self.entries + new.topics.len() > ENTRIES_MAX {
-            let known = self.groups.get(new.identity.broker).map(|group| &group.topics);
-            let is_new = |topic: &str| known.is_none_or(|known| !known.contains(topic));
-            let added = new.topics.iter().filter(|(topic, _)| is_new(topic)).count();
-            if self.entries + added > ENTRIES_MAX {
-                return Err(Refused::TooManyTopics { added });
-            }
-        }
-        Ok(())
-    }
-
     pub(super) fn unregister(&mut self, who: Identity<'_>) -> Option<Removed> {
         let (id, _) = self.groups.get(who.broker)?.member_at(who.address)?;
         self.remove(who.broker, id)
@@ -312,15 +198,20 @@ impl State {
 }
 
 impl Member {
-    fn new(new: &Registration<'_>) -> Self {
+    fn new(new: &Registration<'_>, version: DataVersion) -> Self {
         Self {
             address: new.identity.address.to_owned(),
             ha_address: new.ha_address.to_owned(),
-            version: new.version,
+            version,
+            fingerprint: new.fingerprint,
             last_seen_ms: new.now_ms,
             silence_max_ms: new.silence_max_ms.filter(|ms| *ms > 0).unwrap_or(SILENCE_MAX_MS),
             connection: new.connection,
         }
+    }
+
+    fn repeats(&self, new: &Registration<'_>) -> bool {
+        self.address == new.identity.address && self.fingerprint == new.fingerprint
     }
 }
 
@@ -328,20 +219,29 @@ pub(super) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= NAME_MAX_BYTES
 }
 
-fn check_names(new: &Registration<'_>) -> Result<(), Refused> {
-    let Identity { cluster, broker, address } = new.identity;
-    for (what, name) in
-        [("cluster name", cluster), ("broker name", broker), ("broker address", address)]
-    {
-        if !is_name(name) {
-            return Err(Refused::Name { what, bytes: name.len() });
+#[cfg(test)]
+impl State {
+    /// The invariants that [`State`] promises.
+    pub(super) fn check(&self) {
+        let mut entries = 0;
+        for (topic, groups) in &self.topics {
+            assert!(!groups.is_empty(), "{topic} has no group");
+            entries += groups.len();
+            for broker in groups.keys() {
+                assert!(self.groups[broker].topics.contains(topic), "{topic} of {broker}");
+            }
         }
-    }
-    let zone = new.zone.unwrap_or_default();
-    for (what, text) in [("replication address", new.ha_address), ("zone name", zone)] {
-        if text.len() > NAME_MAX_BYTES {
-            return Err(Refused::Name { what, bytes: text.len() });
+        assert_eq!(entries, self.entries);
+        assert_eq!(entries, self.groups.values().map(|group| group.topics.len()).sum::<usize>());
+        let brokers: usize = self.groups.values().map(|group| group.members.len()).sum();
+        assert_eq!(brokers, self.brokers);
+        let mut connections: HashMap<u64, HashSet<Name>> = HashMap::new();
+        for (name, group) in &self.groups {
+            assert!(!group.members.is_empty(), "{name} has no member");
+            for member in group.members.values() {
+                connections.entry(member.connection).or_default().insert(Name::clone(name));
+            }
         }
+        assert_eq!(connections, self.connections);
     }
-    Ok(())
 }

@@ -30,8 +30,8 @@ fn registration<'a>(
         zone: None,
         enable_acting_master: None,
         silence_max_ms: None,
-        version: version(1),
-        topics,
+        fingerprint: 0,
+        topics: Some(Topics { version: version(1), layout: topics }),
         complete: false,
         connection: 1,
         now_ms: T0,
@@ -97,7 +97,7 @@ fn route_is_made_once_until_something_in_it_changes() {
     let mut changed = topics(&["T", "U"]);
     changed[1].1.read = 8;
     let mut again = registration("a", 0, "a0", &changed);
-    again.version = version(2);
+    again.topics.as_mut().unwrap().version = version(2);
     table.register(&again).unwrap();
     ask("T").unwrap();
     assert_eq!(made.get(), 2, "a change of U keeps the route of T");
@@ -127,15 +127,15 @@ fn stale_master_is_ignored_with_success() {
     let table = RouteTable::default();
     let two = topics(&["T", "U"]);
     let mut new = registration("a", 0, "new", &two);
-    new.version.state_version = 2;
+    new.topics.as_mut().unwrap().version.state_version = 2;
     table.register(&new).unwrap();
     let mut old = registration("a", 0, "old", &two);
-    old.version.state_version = 1;
+    old.topics.as_mut().unwrap().version.state_version = 1;
     old.connection = 9;
     assert_eq!(table.register(&old).unwrap(), Registered::default());
     assert_eq!(addresses(&table, "a"), [(0, "new".to_owned())]);
     assert!(table.disconnected(9).is_empty());
-    old.version.state_version = 2;
+    old.topics.as_mut().unwrap().version.state_version = 2;
     table.register(&old).unwrap();
     assert_eq!(addresses(&table, "a"), [(0, "old".to_owned())], "an equal one takes over");
 }
@@ -150,7 +150,7 @@ fn first_registration_with_one_topic_is_refused_and_leaves_nothing() {
     assert!(table.clusters().cluster_addr_table.is_empty());
     table.register(&registration("a", 0, "a0", &topics(&["T", "U"]))).unwrap();
     let mut one_more = registration("a", 0, "a0", &one);
-    one_more.version = version(2);
+    one_more.topics.as_mut().unwrap().version = version(2);
     table.register(&one_more).unwrap();
     assert!(route(&table, "U").is_some(), "a single topic after a full registration adds");
 }
@@ -165,11 +165,11 @@ fn topics_are_replaced_only_by_another_version_of_the_master() {
     table.register(&registration("a", 0, "a0", &after)).unwrap();
     assert_eq!(perms(&table, "T"), [("a".to_owned(), 6)], "same version");
     let mut slave = registration("a", 1, "a1", &after);
-    slave.version = version(3);
+    slave.topics.as_mut().unwrap().version = version(3);
     table.register(&slave).unwrap();
     assert_eq!(perms(&table, "T"), [("a".to_owned(), 6)], "from a slave");
     let mut master = registration("a", 0, "a0", &after);
-    master.version = version(2);
+    master.topics.as_mut().unwrap().version = version(2);
     table.register(&master).unwrap();
     assert_eq!(perms(&table, "T"), [("a".to_owned(), 4)]);
     assert!(route(&table, "V").is_some());
@@ -183,7 +183,7 @@ fn complete_registrations_drop_missing_topics_but_single_ones_do_not() {
         let topics = topics(names);
         let mut new = registration("a", 0, "a0", &topics);
         new.complete = true;
-        new.version = version(counter);
+        new.topics.as_mut().unwrap().version = version(counter);
         table.register(&new).unwrap();
     };
     register(&["T"], 2);
@@ -412,4 +412,29 @@ fn names_and_numbers_are_bounded() {
     let refused = table.register(&registration("b", 0, "b0", &two)).unwrap_err();
     assert_eq!(refused, Refused::TooManyBrokers);
     table.register(&registration("a", 5, "a5", &two)).unwrap();
+}
+
+#[test]
+fn repeated_registration_is_known_by_its_fingerprint() {
+    let table = RouteTable::default();
+    let two = topics(&["T", "U"]);
+    let repeat = |fingerprint: u64, address: &str| {
+        let mut new = registration("a", 0, address, &[]);
+        (new.fingerprint, new.topics, new.now_ms) = (fingerprint, None, T0 + 100_000);
+        table.register(&new)
+    };
+    assert_eq!(repeat(7, "a0"), Err(Refused::NotTheSame), "unknown");
+    let mut new = registration("a", 0, "a0", &two);
+    new.fingerprint = 7;
+    table.register(&new).unwrap();
+    assert_eq!(repeat(8, "a0"), Err(Refused::NotTheSame));
+    assert_eq!(repeat(7, "other"), Err(Refused::NotTheSame));
+    assert_eq!(repeat(7, "a0"), Ok(Registered::default()));
+    assert!(table.expire(T0 + 200_000).is_empty(), "it renews");
+    assert_eq!(table.version(who("a", "a0")), Some(version(1)));
+    assert!(route(&table, "T").is_some());
+    table.delete_topic("T", None);
+    assert_eq!(repeat(7, "a0"), Err(Refused::NotTheSame), "a topic has to come back");
+    table.register(&new).unwrap();
+    assert_eq!(repeat(7, "a0"), Ok(Registered::default()));
 }

@@ -41,6 +41,10 @@ async fn topics_are_added_deleted_and_listed() {
     assert_eq!(peer.ask(216, &[("topic", "New"), ("clusterName", "other")], b"").await.code, 0);
     assert_eq!(peer.route("New").await.code, 0);
     assert_eq!(peer.ask(216, &[("topic", "New")], b"").await.code, 0);
+    assert_eq!(peer.ask(216, &[("topic", "T")], b"").await.code, 0);
+    assert_eq!(peer.route("T").await.code, 17);
+    peer.register(("a", "0", "a:1"), &["T", "%RETRY%G"], 1).await;
+    assert_eq!(peer.route("T").await.code, 0, "its broker still has it");
     assert_eq!(peer.route("New").await.code, 17);
 }
 
