@@ -7,10 +7,11 @@ use std::{
 };
 
 use crate::common::{
-    fake::{Answer, Fake, ok, refusal, route},
+    fake::{Answer, Fake, offset, ok, pulled, refusal, route},
     until,
 };
 use basaltmq::Client;
+use bytes::Bytes;
 use protocol::{
     code::{RequestCode, ResponseCode},
     connection::Connection,
@@ -32,7 +33,7 @@ async fn cluster(
             }
             RequestCode::GetConsumerListByGroup => {
                 let body = format!(r#"{{"consumerIdList":["{}"]}}"#, member.lock().unwrap());
-                Answer::Reply(ResponseCode::SUCCESS, Vec::new(), body)
+                Answer::Reply(ResponseCode::SUCCESS, Vec::new(), body.into())
             }
             RequestCode::QueryConsumerOffset => offset(3),
             RequestCode::PullMessage if frame.fields.get("topic") == Some("orders") => {
@@ -50,19 +51,6 @@ async fn cluster(
     (name_server, broker, client, link)
 }
 
-fn offset(offset: i64) -> Answer {
-    Answer::Reply(ResponseCode::SUCCESS, vec![("offset", offset.to_string())], String::new())
-}
-
-fn pulled(code: ResponseCode, next: i64) -> Answer {
-    let fields = [("nextBeginOffset", next), ("minOffset", 0), ("maxOffset", 100)]
-        .map(|(name, value)| (name, value.to_string()))
-        .into_iter()
-        .chain([("suggestWhichBrokerId", "0".to_owned())])
-        .collect();
-    Answer::Reply(code, fields, String::new())
-}
-
 #[tokio::test]
 async fn a_moved_offset_is_followed() {
     let asked = Arc::new(Mutex::new(Vec::new()));
@@ -70,7 +58,11 @@ async fn a_moved_offset_is_followed() {
         let asked = Arc::clone(&asked);
         move |from| {
             asked.lock().unwrap().push(from);
-            if from == 3 { pulled(ResponseCode::PULL_OFFSET_MOVED, 40) } else { Answer::Silence }
+            if from == 3 {
+                pulled(ResponseCode::PULL_OFFSET_MOVED, 40, Bytes::new())
+            } else {
+                Answer::Silence
+            }
         }
     })
     .await;
@@ -87,7 +79,7 @@ async fn filtered_messages_are_stepped_over_at_once() {
         move |from| {
             asked.lock().unwrap().push(from);
             if from < 9 {
-                pulled(ResponseCode::PULL_RETRY_IMMEDIATELY, from + 2)
+                pulled(ResponseCode::PULL_RETRY_IMMEDIATELY, from + 2, Bytes::new())
             } else {
                 Answer::Silence
             }

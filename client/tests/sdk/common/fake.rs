@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use protocol::{
     code::{RequestCode, ResponseCode},
     connection::{Body, Connection},
@@ -19,7 +20,7 @@ use tokio::task::JoinHandle;
 /// What a fake does with one request.
 pub(crate) enum Answer {
     /// Code, header fields and body.
-    Reply(ResponseCode, Vec<(&'static str, String)>, String),
+    Reply(ResponseCode, Vec<(&'static str, String)>, Bytes),
     /// Nothing, ever.
     Silence,
 }
@@ -55,13 +56,7 @@ impl Service for Scripted {
                 let fields: Vec<(&str, &str)> =
                     fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
                 let remark = (code != ResponseCode::SUCCESS).then_some("as the test wants");
-                connection.reply(
-                    frame.ticket(),
-                    code,
-                    remark,
-                    &fields[..],
-                    Body::Bytes(body.into()),
-                );
+                connection.reply(frame.ticket(), code, remark, &fields[..], Body::Bytes(body));
             }
             Answer::Silence => {}
         }
@@ -94,12 +89,12 @@ impl Drop for Fake {
 
 /// Success without anything.
 pub(crate) fn ok() -> Answer {
-    Answer::Reply(ResponseCode::SUCCESS, Vec::new(), String::new())
+    Answer::Reply(ResponseCode::SUCCESS, Vec::new(), Bytes::new())
 }
 
 /// A refusal.
 pub(crate) fn refusal(code: ResponseCode) -> Answer {
-    Answer::Reply(code, Vec::new(), String::new())
+    Answer::Reply(code, Vec::new(), Bytes::new())
 }
 
 /// The route of any topic: one queue on each of these brokers, named `a`, `b`, …
@@ -128,7 +123,7 @@ pub(crate) fn route(brokers: &[SocketAddr]) -> Answer {
         datas.join(","),
         queues.join(",")
     );
-    Answer::Reply(ResponseCode::SUCCESS, Vec::new(), body)
+    Answer::Reply(ResponseCode::SUCCESS, Vec::new(), body.into())
 }
 
 /// A stored message.
@@ -138,5 +133,20 @@ pub(crate) fn sent() -> Answer {
         ("queueId", "0".to_owned()),
         ("queueOffset", "7".to_owned()),
     ];
-    Answer::Reply(ResponseCode::SUCCESS, fields, String::new())
+    Answer::Reply(ResponseCode::SUCCESS, fields, Bytes::new())
+}
+
+/// An offset, of whatever was asked for.
+pub(crate) fn offset(offset: i64) -> Answer {
+    Answer::Reply(ResponseCode::SUCCESS, vec![("offset", offset.to_string())], Bytes::new())
+}
+
+/// The answer to a pull, from a queue with 100 messages.
+pub(crate) fn pulled(code: ResponseCode, next: i64, records: Bytes) -> Answer {
+    let fields = [("nextBeginOffset", next), ("minOffset", 0), ("maxOffset", 100)]
+        .map(|(name, value)| (name, value.to_string()))
+        .into_iter()
+        .chain([("suggestWhichBrokerId", "0".to_owned())])
+        .collect();
+    Answer::Reply(code, fields, records)
 }
