@@ -5,7 +5,7 @@ use std::sync::Arc;
 use protocol::names;
 use storage::{GroupConfig, Topic};
 
-use crate::{broker::State, request::reply::Refusal, topics};
+use crate::{request::reply::Refusal, state::State, topics};
 
 /// The group, or why it cannot be used. Does not create it.
 ///

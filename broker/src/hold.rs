@@ -14,8 +14,8 @@ use storage::{Queue, QueueOffset};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    broker::State,
     request::{pull, reply::Refusal},
+    state::State,
 };
 
 /// How many pulls are held, and how many may be.
@@ -75,6 +75,8 @@ pub(crate) fn hold(
     wait: Wait,
 ) -> Result<(), Refusal> {
     let place = state.places.take()?;
+    // Held pulls are many and live long: none may keep the buffer that it was read into.
+    let frame = frame.detached();
     let (state, connection_) = (Arc::clone(state), Arc::clone(connection));
     connection.spawn(frame.ticket(), async move {
         let _place = place;

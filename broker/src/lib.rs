@@ -24,6 +24,7 @@ mod locks;
 mod progress;
 mod registrar;
 mod request;
+mod state;
 mod stats;
 mod topics;
 

@@ -25,7 +25,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use crate::{broker::State, config::Config, request::topic, topics};
+use crate::{config::Config, request::topic, state::State, topics};
 
 /// How long the creation of a topic waits for name servers before it is answered: sends, which
 /// create topics too, have three seconds in all.

@@ -7,8 +7,8 @@ use protocol::{frame::Frame, names, request::send::Send};
 use storage::{FilterType, Topic, TopicConfig};
 
 use crate::{
-    broker::State,
     request::{reply::Refusal, retry},
+    state::State,
 };
 
 /// A new topic inherits from the one that has this bit.

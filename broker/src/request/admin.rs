@@ -21,9 +21,9 @@ use super::{
     topic::version,
 };
 use crate::{
-    broker::State,
     clients::{Member, Subscription},
     config::KEYS,
+    state::State,
 };
 
 /// Code 203.

@@ -26,7 +26,7 @@ use super::{
     reply::{Answer, Handled, Refusal},
     topic::{Page, version},
 };
-use crate::{broker::State, groups};
+use crate::{groups, state::State};
 
 /// Code 200.
 pub(super) async fn create(state: Arc<State>, frame: Frame) -> Handled {

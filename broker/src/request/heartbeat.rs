@@ -18,10 +18,10 @@ use protocol::{
 
 use super::reply::{Answer, Handled, Refusal, finish};
 use crate::{
-    broker::State,
     clients::{Manner, Member, Notice, Subscription},
     filter::{Filter, is_tag_type},
     groups,
+    state::State,
 };
 
 /// Most groups of one client, producers and consumers each; a consumer group may create a topic.

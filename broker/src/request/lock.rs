@@ -10,7 +10,7 @@ use protocol::{
 };
 
 use super::reply::{Answer, Handled};
-use crate::{broker::State, locks::QueueKey};
+use crate::{locks::QueueKey, state::State};
 
 /// Code 41. The answer names the queues that the client holds now.
 pub(super) fn lock(state: &State, frame: &Frame) -> Handled {

@@ -28,7 +28,7 @@ use protocol::{
 };
 use reply::{Handled, finish};
 
-use crate::broker::{State, blocking};
+use crate::state::{State, blocking};
 
 /// The requests of clients and tools, served.
 pub(crate) struct Requests(pub(crate) Arc<State>);

@@ -9,7 +9,7 @@ use protocol::{
 use storage::{Boundary, Mode, Queue, QueueOffset, ReadError, ReadLimits, ReadStatus, Topic};
 
 use super::reply::{Answer, Handled, Refusal};
-use crate::{broker::State, groups, topics};
+use crate::{groups, state::State, topics};
 
 /// Code 15.
 pub(super) fn commit(state: &State, frame: &Frame) -> Handled {

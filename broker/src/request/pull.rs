@@ -18,11 +18,11 @@ use storage::{
 
 use super::reply::{Refusal, refuse};
 use crate::{
-    broker::{State, blocking},
     clients::Lookup,
     filter::{self, Filter},
     groups,
     hold::{Wait, hold},
+    state::{State, blocking},
     topics,
 };
 

@@ -10,7 +10,7 @@ use protocol::{
 };
 
 use super::reply::{Answer, Handled};
-use crate::broker::State;
+use crate::state::State;
 
 /// Code 12. An empty answer says how far the index reaches, so that "not there" can be told from
 /// "not there yet".

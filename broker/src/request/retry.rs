@@ -18,7 +18,7 @@ use protocol::{
 use storage::{AppendBatch, GroupConfig, LogOffset, Topic};
 
 use super::reply::{Answer, Handled, Refusal};
-use crate::{broker::State, groups, topics};
+use crate::{groups, state::State, topics};
 
 /// Clients from this version on may say how often a message may fail. Source: `MQVersion.V3_4_9`.
 const VERSION_WITH_MAXIMUM: i32 = 121;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use protocol::{body::kv::KvTable, frame::Frame, json, record::RecordView};
 
 use super::reply::{Answer, Handled};
-use crate::{broker::State, stats::Totals};
+use crate::{state::State, stats::Totals};
 
 /// Code 28.
 pub(super) fn info(state: &State, _: &Frame) -> Handled {

@@ -20,7 +20,7 @@ use super::{
     reply::{Refusal, refuse},
     retry, stamp,
 };
-use crate::{broker::State, topics};
+use crate::{state::State, topics};
 
 /// What the sends of one turn have gathered.
 #[derive(Debug, Default)]

@@ -17,7 +17,7 @@ use protocol::{
 use storage::{Boundary, QueueOffset, ReadError, Topic};
 
 use super::reply::{Answer, Handled, Refusal};
-use crate::{broker::State, stats::per_second, topics};
+use crate::{state::State, stats::per_second, topics};
 
 /// Most queues of one topic.
 const QUEUES_MAX: i32 = 65_536;

@@ -272,6 +272,15 @@ impl Frame {
         self.flag & FLAG_ONEWAY != 0
     }
 
+    /// The same frame in memory of its own. A received frame keeps the whole buffer that it was
+    /// read into; whoever holds one for long detaches it first.
+    #[must_use]
+    pub fn detached(mut self) -> Self {
+        self.fields.detach();
+        self.body = Bytes::copy_from_slice(&self.body);
+        self
+    }
+
     /// What the reply to this request needs.
     pub fn ticket(&self) -> Ticket {
         Ticket {

@@ -28,6 +28,12 @@ impl Fields {
         Self { header, unescaped: String::new(), spans: Vec::with_capacity(16) }
     }
 
+    /// Copies the header out of the buffer that it was read into.
+    pub(crate) fn detach(&mut self) {
+        self.header = Bytes::copy_from_slice(&self.header);
+        self.spans.shrink_to_fit();
+    }
+
     /// The buffer that unescaped text is appended to.
     pub(super) fn unescaped(&mut self) -> &mut String {
         &mut self.unescaped

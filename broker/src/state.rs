@@ -1,0 +1,185 @@
+//! What the handlers of one broker share.
+
+use std::{
+    collections::HashSet,
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+};
+
+use bytes::Bytes;
+use protocol::{
+    clock::Clock,
+    connection::Connection,
+    message_id::{OffsetId, UniqueIds},
+};
+use storage::{LogOffset, Store, Topic};
+
+use crate::{
+    clients::{Clients, Notice},
+    config::Config,
+    hold::Places,
+    locks::Locks,
+    progress::Progress,
+    registrar::{Identity, Registrar},
+    request::{heartbeat, reply::Refusal, stamp},
+    stats::Stats,
+};
+
+/// What surrounds a body in its record: hosts, topic, properties.
+pub(crate) const AROUND_BODY_BYTES: usize = 64 * 1024;
+
+/// Where clients reach this broker.
+#[derive(Debug)]
+pub(crate) struct Host {
+    /// The name or address that clients are told.
+    pub(crate) name: String,
+    /// The same as stored in records.
+    pub(crate) address: SocketAddr,
+}
+
+/// What the handlers of one broker share.
+pub(crate) struct State {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) store: Arc<Store>,
+    pub(crate) clients: Clients<Arc<Connection>>,
+    pub(crate) locks: Locks,
+    pub(crate) places: Places,
+    pub(crate) progress: Progress,
+    pub(crate) stats: Stats,
+    pub(crate) registrar: Registrar,
+    /// Held while a topic or group comes into being.
+    pub(crate) creating: tokio::sync::Mutex<()>,
+    /// The host and port that clients are told.
+    pub(crate) address: String,
+    /// The same as stored in records.
+    pub(crate) store_host: SocketAddr,
+    /// The properties that every stored message carries, encoded.
+    pub(crate) stamps: String,
+    /// Largest body: as configured, but no more than a log segment holds.
+    pub(crate) body_max_bytes: usize,
+    /// When this process began to serve, Unix milliseconds.
+    pub(crate) started_ms: i64,
+    unique_ids: UniqueIds,
+    picks: AtomicU32,
+    told_about_pauses: Mutex<HashSet<Box<str>>>,
+}
+
+impl State {
+    /// What a broker with this configuration shares, reached by clients at `host`.
+    pub(crate) fn new(config: Config, clock: Clock, store: Arc<Store>, host: Host) -> Self {
+        let Host { name, address: store_host } = host;
+        let port = store_host.port();
+        let bracketed = match name.parse() {
+            Ok(IpAddr::V6(name)) => format!("[{name}]"),
+            _ => name,
+        };
+        let address = format!("{bracketed}:{port}");
+        let identity = Identity {
+            name: config.name.clone(),
+            cluster: config.cluster.clone(),
+            address: address.clone(),
+            ha_address: format!("{bracketed}:{}", port.saturating_add(1)),
+        };
+        let ms = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+        Self {
+            clients: Clients::new(ms(config.client_expiry_ms), ms(config.subscription_expiry_ms)),
+            locks: Locks::new(ms(config.lock_lease_ms)),
+            places: Places::new(config.held_pulls_max),
+            progress: Progress::default(),
+            stats: Stats::default(),
+            registrar: Registrar::new(identity, &config),
+            creating: tokio::sync::Mutex::default(),
+            body_max_bytes: body_max_bytes(&config),
+            stamps: stamp::stamps(&config.region, config.trace_on, &config.cluster),
+            started_ms: clock.now_ms(),
+            picks: AtomicU32::new(0),
+            told_about_pauses: Mutex::default(),
+            unique_ids: UniqueIds::new(store_host.ip(), clock.clone()),
+            address,
+            store_host,
+            config,
+            clock,
+            store,
+        }
+    }
+
+    /// A topic, or the refusal of what needs it.
+    pub(crate) fn topic(&self, name: &str) -> Result<Arc<Topic>, Refusal> {
+        self.store.topic(name).ok_or_else(|| Refusal::NoTopic {
+            topic: name.to_owned(),
+            broker: self.config.name.clone(),
+        })
+    }
+
+    /// The refusal of something that the broker's permission excludes.
+    pub(crate) fn forbids(&self, action: &'static str) -> Refusal {
+        let broker = self.config.name.clone();
+        Refusal::BrokerForbids { broker, action, permission: self.config.permission }
+    }
+
+    /// A number below `count`, another one each time; 0 if there is none.
+    pub(crate) fn any_below(&self, count: u32) -> u32 {
+        self.picks.fetch_add(1, Relaxed).checked_rem(count).unwrap_or(0)
+    }
+
+    /// Appends an id for a message whose client gave it none.
+    pub(crate) fn push_unique_id(&self, text: &mut String) {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{}", self.unique_ids.make());
+    }
+
+    /// Appends the offset message id of the record at `offset`.
+    pub(crate) fn push_message_id(&self, text: &mut String, offset: LogOffset) {
+        let id = OffsetId { host: self.store_host, log_offset: offset.0.cast_signed() };
+        let _ = write!(text, "{id}");
+    }
+
+    /// The whole record at a log offset that a client named.
+    pub(crate) async fn record_at(self: &Arc<Self>, log_offset: i64) -> Result<Bytes, Refusal> {
+        let no_message = || Refusal::NoMessage {
+            log_offset,
+            broker: self.config.name.clone(),
+            min: self.store.min_log_offset().0,
+            max: self.store.max_log_offset().0,
+        };
+        let offset = LogOffset(u64::try_from(log_offset).map_err(|_| no_message())?);
+        let store = Arc::clone(&self.store);
+        let record = blocking(move || store.record_at(offset)).await?;
+        record.ok_or_else(no_message)
+    }
+
+    /// Whether this is the first time that someone asks for `group`.
+    pub(crate) fn told_about_pauses(&self, group: &str) -> bool {
+        let mut told = self.told_about_pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        !told.contains(group) && told.insert(group.into())
+    }
+
+    /// Tells the members of groups that changed, unless they do not want to know.
+    pub(crate) fn notify(&self, notices: impl IntoIterator<Item = Notice<Arc<Connection>>>) {
+        for notice in notices {
+            let config = self.store.group(&notice.group);
+            let wanted = config.is_none_or(|config| config.notify_consumer_ids_changed_enable);
+            if self.config.notify_consumer_changes && wanted {
+                heartbeat::notify(&notice);
+            }
+        }
+    }
+}
+
+/// Runs what may block on a thread for it. A panic goes on in the caller.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+fn body_max_bytes(config: &Config) -> usize {
+    let segment = usize::try_from(config.segment_size_bytes).unwrap_or(usize::MAX);
+    config.message_max_bytes.min(segment.saturating_sub(AROUND_BODY_BYTES))
+}
