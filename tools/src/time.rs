@@ -78,10 +78,10 @@ fn show(ms: i64, format: &str) -> String {
 
 /// A length of time in its two largest units.
 pub(crate) fn length(ms: i64) -> String {
+    let ms = ms.max(0);
     let seconds = ms / 1000;
     match seconds {
-        ..0 => "0 s".to_owned(),
-        0..10 => format!("{}.{} s", seconds, ms % 1000 / 100),
+        ..10 => format!("{}.{} s", seconds, ms % 1000 / 100),
         10..60 => format!("{seconds} s"),
         60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
         3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
@@ -128,6 +128,6 @@ mod tests {
         assert_eq!(length(4_120), "4.1 s");
         assert_eq!(length(75_000), "1 min 15 s");
         assert_eq!(length(90_000_000), "1 d 1 h");
-        assert_eq!(length(-5), "0 s");
+        assert_eq!(length(-5), "0.0 s");
     }
 }
