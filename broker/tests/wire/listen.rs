@@ -1,13 +1,9 @@
 //! Where a broker listens and what it tells clients about it.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::net::TcpListener;
 
+use crate::common::{Client, TOPIC, config, message};
 use broker::Broker;
-use common::{Client, TOPIC, config, message};
 use protocol::{frame::Encoding, message_id::OffsetId};
 
 /// Two free ports, the first two below the second.
@@ -45,7 +41,7 @@ async fn the_port_two_below_serves_too_unless_somebody_else_has_it() {
 
 #[tokio::test]
 async fn the_advertised_host_is_in_ids_and_names() {
-    let node = common::node_with(|config| config.advertise = "10.1.2.3".to_owned()).await;
+    let node = crate::common::node_with(|config| config.advertise = "10.1.2.3".to_owned()).await;
     let port = node.broker.local_addr().port();
     assert_eq!(node.broker.advertised(), format!("10.1.2.3:{port}"));
     let client = node.client().await;

@@ -1,10 +1,6 @@
 //! kill -9 of the daemon in the middle of load, again and again: what was acknowledged is found by
 //! offset and by key. And how the daemon starts, refuses and stops.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::{
     collections::HashMap,
     io::{BufRead as _, BufReader},
@@ -14,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::common::{Client, PATIENCE, TOPIC, message, number, properties, pull};
 use bytes::Bytes;
-use common::{Client, PATIENCE, TOPIC, message, number, properties, pull};
 use protocol::{
     code::RequestCode,
     frame::Encoding,
@@ -129,7 +125,7 @@ async fn read_queue(client: &Client, queue_id: i32) -> HashMap<i64, String> {
             assert_eq!(answer.code, 19, "{:?}", answer.remark);
             return found;
         }
-        for record in common::records(&answer) {
+        for record in crate::common::records(&answer) {
             record.verify().unwrap();
             assert_eq!(record.queue_offset, offset, "a gap in queue {queue_id}");
             found.insert(offset, String::from_utf8(record.body.to_vec()).unwrap());
@@ -167,7 +163,7 @@ async fn check(address: &str, acked: &HashMap<String, (i32, i64)>, round: usize)
                     };
                     let answer =
                         client.call(RequestCode::QueryMessage, &header, Bytes::new()).await;
-                    let bodies = common::bodies(&answer);
+                    let bodies = crate::common::bodies(&answer);
                     assert_eq!(
                         bodies,
                         [key.trim_start_matches('U')],

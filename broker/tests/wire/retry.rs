@@ -1,11 +1,7 @@
 //! The return of messages whose consumption failed.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
+use crate::common::{Client, GROUP, Node, TOPIC, node, number, outcome, pull, records};
 use bytes::Bytes;
-use common::{Client, GROUP, Node, TOPIC, node, number, outcome, pull, records};
 use protocol::{
     body::group::GroupConfig,
     code::RequestCode,
@@ -127,7 +123,7 @@ async fn what_cannot_come_back_is_refused() {
     assert_eq!(client.pull(&format!("%RETRY%{GROUP}"), 0, 0).await.code, 17);
     node.broker.shutdown().await;
 
-    let node = common::node_with(|config| config.auto_create_group = false).await;
+    let node = crate::common::node_with(|config| config.auto_create_group = false).await;
     let client = node.client().await;
     client.put(TOPIC, 0, "x", &[]).await;
     assert_eq!(send_back(&client, &back(0)).await.code, 26);

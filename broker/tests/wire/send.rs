@@ -1,13 +1,9 @@
 //! Sending: what is stored, what is answered, and what comes into being by itself.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
-use bytes::{Bytes, BytesMut};
-use common::{
+use crate::common::{
     GROUP, QUEUES, TOPIC, bodies, message, node, node_with, number, outcome, properties, records,
 };
+use bytes::{Bytes, BytesMut};
 use protocol::{
     batch,
     code::RequestCode,
@@ -140,7 +136,7 @@ async fn the_header_says_what_is_a_batch_and_both_name_forms_are_read_under_ever
 async fn both_header_encodings_are_answered_in_kind() {
     let node = node().await;
     for encoding in [Encoding::Json, Encoding::Binary] {
-        let client = common::Client::connect(&node.address(), encoding).await;
+        let client = crate::common::Client::connect(&node.address(), encoding).await;
         let sent = client.send(&message(TOPIC, 1), "x").await;
         assert_eq!(sent.encoding, encoding);
         assert_eq!(number(&sent, "queueId"), 1);
@@ -172,7 +168,12 @@ async fn many_sends_at_once_keep_their_order_in_a_queue() {
         async move {
             let body = Bytes::from(n.to_string());
             let sent = connection
-                .request(RequestCode::SendMessageV2, &message(TOPIC, 0), body, common::PATIENCE)
+                .request(
+                    RequestCode::SendMessageV2,
+                    &message(TOPIC, 0),
+                    body,
+                    crate::common::PATIENCE,
+                )
                 .await
                 .unwrap();
             assert_eq!(number(&sent, "queueOffset"), n);
@@ -217,7 +218,7 @@ async fn no_topic_comes_into_being_without_leave() {
     assert_eq!(refused.fields.get("MSG_REGION"), Some("DefaultRegion"), "on errors too");
     node.broker.shutdown().await;
 
-    let node = common::node().await;
+    let node = crate::common::node().await;
     let client = node.client().await;
     let header = Send { default_topic: Some("TopicWithoutInherit"), ..message(TOPIC, 0) };
     assert_eq!(client.send(&header, "x").await.code, 17, "the template does not exist");

@@ -1,10 +1,4 @@
 //! A broker in this process on a free port, and clients that speak raw frames to it.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::unwrap_used,
-    reason = "every test file uses another part of it"
-)]
 
 use std::{
     sync::{Arc, Mutex},
@@ -30,22 +24,22 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 
 /// How long a test waits for something that should happen at once.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Topic of most tests; the first send creates it with [`QUEUES`] queues.
-pub const TOPIC: &str = "TopicTest";
+pub(crate) const TOPIC: &str = "TopicTest";
 /// Group of most tests.
-pub const GROUP: &str = "GID_test";
+pub(crate) const GROUP: &str = "GID_test";
 /// Queues that a client asks for when its send creates a topic.
-pub const QUEUES: i32 = 4;
+pub(crate) const QUEUES: i32 = 4;
 
 /// A running broker with a store of its own.
-pub struct Node {
-    pub broker: Broker,
-    pub dir: TempDir,
+pub(crate) struct Node {
+    pub(crate) broker: Broker,
+    pub(crate) dir: TempDir,
 }
 
 /// A configuration for tests: loopback, free port, small files.
-pub fn config(dir: &TempDir) -> Config {
+pub(crate) fn config(dir: &TempDir) -> Config {
     Config {
         name: "broker-a".to_owned(),
         listen: "127.0.0.1:0".parse().unwrap(),
@@ -56,7 +50,7 @@ pub fn config(dir: &TempDir) -> Config {
 }
 
 /// Starts a broker after `adjust` had its say.
-pub async fn node_with(adjust: impl FnOnce(&mut Config)) -> Node {
+pub(crate) async fn node_with(adjust: impl FnOnce(&mut Config)) -> Node {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(&dir);
     adjust(&mut config);
@@ -65,27 +59,27 @@ pub async fn node_with(adjust: impl FnOnce(&mut Config)) -> Node {
 }
 
 /// Starts a broker.
-pub async fn node() -> Node {
+pub(crate) async fn node() -> Node {
     node_with(|_| {}).await
 }
 
 impl Node {
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         self.broker.local_addr().to_string()
     }
 
     /// A new connection.
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         Client::connect(&self.address(), Encoding::Json).await
     }
 }
 
 /// The requests that a broker sent to a client.
 #[derive(Debug, Default)]
-pub struct Inbox {
+pub(crate) struct Inbox {
     frames: Mutex<Vec<Frame>>,
     arrived: Notify,
-    pub closed: std::sync::atomic::AtomicBool,
+    pub(crate) closed: std::sync::atomic::AtomicBool,
 }
 
 impl Service for Inbox {
@@ -104,12 +98,12 @@ impl Service for Inbox {
 
 impl Inbox {
     /// Frames received so far.
-    pub fn frames(&self) -> Vec<Frame> {
+    pub(crate) fn frames(&self) -> Vec<Frame> {
         self.frames.lock().unwrap().clone()
     }
 
     /// Waits until `count` frames have arrived.
-    pub async fn wait_for(&self, count: usize) -> Vec<Frame> {
+    pub(crate) async fn wait_for(&self, count: usize) -> Vec<Frame> {
         let wait = async {
             loop {
                 let arrived = self.arrived.notified();
@@ -124,20 +118,20 @@ impl Inbox {
     }
 
     /// Forgets what was received.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.frames.lock().unwrap().clear();
     }
 }
 
 /// One connection to a broker.
-pub struct Client {
-    pub connection: Arc<Connection>,
-    pub inbox: Arc<Inbox>,
+pub(crate) struct Client {
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) inbox: Arc<Inbox>,
     channels: Channels<Inbox>,
 }
 
 impl Client {
-    pub async fn connect(address: &str, encoding: Encoding) -> Self {
+    pub(crate) async fn connect(address: &str, encoding: Encoding) -> Self {
         let inbox = Arc::new(Inbox::default());
         let mut config = DialOptions::default();
         config.connection.encoding = encoding;
@@ -146,7 +140,7 @@ impl Client {
         Self { connection, inbox, channels }
     }
 
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
         code: RequestCode,
         header: &impl Encode,
@@ -156,7 +150,7 @@ impl Client {
     }
 
     /// As [`Client::call`], for requests that succeed.
-    pub async fn ok(
+    pub(crate) async fn ok(
         &self,
         code: RequestCode,
         header: &impl Encode,
@@ -168,12 +162,18 @@ impl Client {
     }
 
     /// Sends one message with properties.
-    pub async fn send(&self, header: &Send<'_>, body: impl Into<Bytes>) -> Frame {
+    pub(crate) async fn send(&self, header: &Send<'_>, body: impl Into<Bytes>) -> Frame {
         self.call(RequestCode::SendMessageV2, header, body).await
     }
 
     /// Sends one message that must be stored; returns its queue offset.
-    pub async fn put(&self, topic: &str, queue_id: i32, body: &str, pairs: &[(&str, &str)]) -> i64 {
+    pub(crate) async fn put(
+        &self,
+        topic: &str,
+        queue_id: i32,
+        body: &str,
+        pairs: &[(&str, &str)],
+    ) -> i64 {
         let properties = properties(pairs);
         let frame = self
             .send(
@@ -186,13 +186,13 @@ impl Client {
     }
 
     /// Pulls once without waiting.
-    pub async fn pull(&self, topic: &str, queue_id: i32, offset: i64) -> Frame {
+    pub(crate) async fn pull(&self, topic: &str, queue_id: i32, offset: i64) -> Frame {
         self.call(RequestCode::PullMessage, &pull(topic, queue_id, offset), Bytes::new()).await
     }
 }
 
 /// Encoded properties.
-pub fn properties(pairs: &[(&str, &str)]) -> String {
+pub(crate) fn properties(pairs: &[(&str, &str)]) -> String {
     let mut text = String::new();
     for (name, value) in pairs {
         property::push(&mut text, name, value);
@@ -201,7 +201,7 @@ pub fn properties(pairs: &[(&str, &str)]) -> String {
 }
 
 /// The header of a send as clients fill it.
-pub fn message(topic: &str, queue_id: i32) -> Send<'_> {
+pub(crate) fn message(topic: &str, queue_id: i32) -> Send<'_> {
     Send {
         producer_group: "PG",
         topic,
@@ -221,7 +221,7 @@ pub fn message(topic: &str, queue_id: i32) -> Send<'_> {
 }
 
 /// The header of a pull that carries its subscription and does not wait.
-pub fn pull(topic: &str, queue_id: i32, offset: i64) -> Pull<'_> {
+pub(crate) fn pull(topic: &str, queue_id: i32, offset: i64) -> Pull<'_> {
     Pull {
         consumer_group: GROUP,
         topic,
@@ -239,22 +239,22 @@ pub fn pull(topic: &str, queue_id: i32, offset: i64) -> Pull<'_> {
 }
 
 /// A number of a reply's header.
-pub fn number(frame: &Frame, field: &str) -> i64 {
+pub(crate) fn number(frame: &Frame, field: &str) -> i64 {
     let text = frame.fields.get(field).unwrap_or_else(|| panic!("no {field} in {frame:?}"));
     text.parse().unwrap()
 }
 
 /// The code and remark of a reply.
-pub fn outcome(frame: &Frame) -> (i32, &str) {
+pub(crate) fn outcome(frame: &Frame) -> (i32, &str) {
     (frame.code, frame.remark.as_deref().unwrap_or_default())
 }
 
 /// The records of a reply's body.
-pub fn records(frame: &Frame) -> Vec<RecordView<'_>> {
+pub(crate) fn records(frame: &Frame) -> Vec<RecordView<'_>> {
     protocol::record::iter(&frame.body).collect::<Result<_, _>>().unwrap()
 }
 
 /// The bodies of a reply's records.
-pub fn bodies(frame: &Frame) -> Vec<String> {
+pub(crate) fn bodies(frame: &Frame) -> Vec<String> {
     records(frame).iter().map(|record| String::from_utf8(record.body.to_vec()).unwrap()).collect()
 }

@@ -1,10 +1,6 @@
 //! Registration with name servers: all of them, at the start, before a new topic is answered, after
 //! a name server's restart, and the end of it.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::{
     sync::{
         Arc, Mutex,
@@ -13,8 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::common::{TOPIC, config, message};
 use bytes::Bytes;
-use common::{TOPIC, config, message};
 use protocol::{
     body::register::RegisterBody,
     code::{RequestCode, ResponseCode},
@@ -81,7 +77,7 @@ async fn every_name_server_knows_the_broker_and_its_topics_in_time() {
     let (second, second_address, _) = name_server().await;
     // Nobody listens here: it must not hold up the others.
     let dead = "127.0.0.1:1".to_owned();
-    let node = common::node_with(|config| {
+    let node = crate::common::node_with(|config| {
         config.namesrv = vec![first_address, dead, second_address];
     })
     .await;
@@ -120,7 +116,7 @@ async fn every_name_server_knows_the_broker_and_its_topics_in_time() {
 #[tokio::test]
 async fn a_name_server_that_lost_its_table_gets_everything() {
     let (names, address, _) = name_server().await;
-    let node = common::node_with(|config| config.namesrv = vec![address]).await;
+    let node = crate::common::node_with(|config| config.namesrv = vec![address]).await;
     let client = node.client().await;
     names.refuse.store(true, Relaxed);
     assert_eq!(client.send(&message(TOPIC, 0), "x").await.code, 0);
@@ -136,12 +132,12 @@ async fn a_name_server_that_lost_its_table_gets_everything() {
 #[tokio::test]
 async fn registration_is_repeated() {
     let (names, address, _) = name_server().await;
-    let node = common::node_with(|config| {
+    let node = crate::common::node_with(|config| {
         config.namesrv = vec![address];
         config.register_interval_ms = 50;
     })
     .await;
-    let deadline = Instant::now() + common::PATIENCE;
+    let deadline = Instant::now() + crate::common::PATIENCE;
     while names.registered().len() < 4 {
         assert!(Instant::now() < deadline, "{:?}", names.registered());
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -152,7 +148,7 @@ async fn registration_is_repeated() {
 #[tokio::test]
 async fn topics_created_at_once_share_registrations() {
     let (names, address, _) = name_server().await;
-    let node = common::node_with(|config| config.namesrv = vec![address]).await;
+    let node = crate::common::node_with(|config| config.namesrv = vec![address]).await;
     let client = node.client().await;
     let mut sends = tokio::task::JoinSet::new();
     for n in 0..50 {
@@ -162,7 +158,7 @@ async fn topics_created_at_once_share_registrations() {
             let header = message(&topic, 0);
             let body = Bytes::from_static(b"x");
             connection
-                .request(RequestCode::SendMessageV2, &header, body, common::PATIENCE)
+                .request(RequestCode::SendMessageV2, &header, body, crate::common::PATIENCE)
                 .await
                 .unwrap()
         });

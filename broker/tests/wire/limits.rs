@@ -1,17 +1,13 @@
 //! Limits and wrong input: each has its code and a sentence, and the connection lives on.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
     time::Duration,
 };
 
+use crate::common::{TOPIC, message, node, outcome, properties};
 use bytes::Bytes;
-use common::{TOPIC, message, node, outcome, properties};
 use protocol::{
     code::RequestCode,
     request::{query::ById, send::Send},
@@ -74,7 +70,7 @@ async fn the_largest_message_and_properties_are_stored() {
     let sent = client.send(&header, "x").await;
     assert_eq!(sent.code, 0, "{:?}", sent.remark);
     let pulled = client.pull(TOPIC, 1, 0).await;
-    assert_eq!(common::records(&pulled)[0].property("k").unwrap().len(), 32_000);
+    assert_eq!(crate::common::records(&pulled)[0].property("k").unwrap().len(), 32_000);
     node.broker.shutdown().await;
 }
 
@@ -148,7 +144,7 @@ async fn an_offset_that_starts_no_message_is_refused() {
         let header = ById { log_offset, topic: None };
         client.call(RequestCode::ViewMessageById, &header, Bytes::new()).await
     };
-    assert_eq!(common::bodies(&call(0).await), ["only"]);
+    assert_eq!(crate::common::bodies(&call(0).await), ["only"]);
     for wrong in [-1, 1, 5, 1 << 40, i64::MAX, i64::MIN] {
         let answer = call(wrong).await;
         assert_eq!(answer.code, 1);
@@ -187,7 +183,7 @@ async fn bytes_that_are_no_frame_end_their_connection_only() {
     node.broker.shutdown().await;
 }
 
-fn raw(node: &common::Node) -> TcpStream {
+fn raw(node: &crate::common::Node) -> TcpStream {
     let socket = TcpStream::connect(node.broker.local_addr()).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     socket

@@ -1,13 +1,9 @@
 //! Topics and groups, statistics, and what the broker says of itself.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::time::Duration;
 
+use crate::common::{GROUP, TOPIC, message, node, number, outcome, properties, pull};
 use bytes::Bytes;
-use common::{GROUP, TOPIC, message, node, number, outcome, properties, pull};
 use protocol::{
     body::{
         MessageQueue,
@@ -317,7 +313,7 @@ async fn runtime_information_has_every_key_that_tools_read() {
     let rate = |table: &std::collections::BTreeMap<String, String>| {
         table["putTps"].split(' ').next().unwrap().parse::<f64>().unwrap()
     };
-    let deadline = tokio::time::Instant::now() + common::PATIENCE;
+    let deadline = tokio::time::Instant::now() + crate::common::PATIENCE;
     while rate(&read().await) == 0.0 {
         assert!(tokio::time::Instant::now() < deadline, "the rate never rises");
         client.put(TOPIC, 0, "x", &[]).await;
@@ -363,7 +359,7 @@ async fn a_group_of_ordered_consumers_sends_its_retries_to_the_dead_letter_topic
     let header = Send { reconsume_times: 1, properties: Some(&text), ..message(&retry, 0) };
     assert_eq!(client.send(&header, "out of order").await.code, 0);
     let dead = client.pull(&format!("%DLQ%{GROUP}"), 0, 0).await;
-    assert_eq!(common::bodies(&dead), ["out of order"]);
-    assert_eq!(common::records(&dead)[0].property("DELAY"), None);
+    assert_eq!(crate::common::bodies(&dead), ["out of order"]);
+    assert_eq!(crate::common::records(&dead)[0].property("DELAY"), None);
     node.broker.shutdown().await;
 }

@@ -1,13 +1,9 @@
 //! Pulling: codes and offsets of every outcome, filters, offsets that ride along, and waiting.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::time::{Duration, Instant};
 
+use crate::common::{GROUP, PATIENCE, TOPIC, bodies, node, node_with, number, outcome, pull};
 use bytes::Bytes;
-use common::{GROUP, PATIENCE, TOPIC, bodies, node, node_with, number, outcome, pull};
 use protocol::{
     code::RequestCode,
     request::{
@@ -185,7 +181,7 @@ fn held(offset: i64, timeout_ms: i64) -> Pull<'static> {
 
 /// Sends the pull and returns when the broker holds it: a request behind it has been answered.
 async fn hold(
-    client: &common::Client,
+    client: &crate::common::Client,
     header: Pull<'static>,
 ) -> tokio::task::JoinHandle<protocol::frame::Frame> {
     let connection = std::sync::Arc::clone(&client.connection);

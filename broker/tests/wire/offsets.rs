@@ -1,12 +1,8 @@
 //! Offsets of groups and queues, and finding messages by key and by id.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
+use crate::common::{Client, GROUP, TOPIC, bodies, config, node, number, outcome, pull, records};
 use broker::Broker;
 use bytes::Bytes;
-use common::{Client, GROUP, TOPIC, bodies, config, node, number, outcome, pull, records};
 use protocol::{
     code::RequestCode,
     frame::Frame,

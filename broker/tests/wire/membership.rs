@@ -1,14 +1,10 @@
 //! Heartbeats, who hears of changes, expiry, and queue locks.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::time::{Duration, Instant};
 
+use crate::common::{Client, GROUP, TOPIC, bodies, config, node, node_with, outcome, pull};
 use broker::Broker;
 use bytes::Bytes;
-use common::{Client, GROUP, TOPIC, bodies, config, node, node_with, outcome, pull};
 use protocol::{
     body::{
         group::ConsumerList,
@@ -172,7 +168,7 @@ async fn a_version_2_heartbeat_is_full_once_and_then_bare() {
     assert_eq!(changed(&bare).await, "false");
     node.broker.shutdown().await;
 
-    let restarted = common::node().await;
+    let restarted = crate::common::node().await;
     let client = restarted.client().await;
     let answer = send_beat(&client, &bare).await;
     assert_eq!(answer.fields.get("IS_SUB_CHANGE"), Some("true"), "the broker has no subscriptions");

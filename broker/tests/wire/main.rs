@@ -1,0 +1,15 @@
+//! A broker over real sockets: one file per behaviour, one program because each links RocksDB.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod admin;
+mod common;
+mod kill;
+mod limits;
+mod listen;
+mod membership;
+mod offsets;
+mod pull;
+mod registration;
+mod retry;
+mod send;
