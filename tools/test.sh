@@ -16,8 +16,7 @@ step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 step "tests"
 cargo test --workspace --locked --no-fail-fast
-step "the binaries that the next steps run"
-cargo build --locked -p mqtool -p broker -p namesrv
+# The tests have built the binaries too.
 mqtool=$(target_dir)/debug/mqtool
 step "interop: clients of other languages"
 client/tests/interop/run.sh --basalt "$mqtool" java-4.9.8 java-5 go
