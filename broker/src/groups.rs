@@ -29,7 +29,7 @@ pub(crate) async fn ensure(state: &State, group: &str) -> Result<Arc<GroupConfig
         return Err(Refusal::NoGroup { group: group.to_owned() });
     }
     names::check_group(group)?;
-    let creating = state.creating.lock().await;
+    let creating = state.creating(group).await;
     if let Some(config) = state.store.group(group) {
         return Ok(config);
     }

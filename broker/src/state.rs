@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     fmt::Write as _,
+    hash::{BuildHasher as _, RandomState},
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
@@ -17,6 +18,7 @@ use protocol::{
     message_id::{OffsetId, UniqueIds},
 };
 use storage::{LogOffset, Store, Topic};
+use tokio::sync::MutexGuard;
 
 use crate::{
     clients::{Clients, Notice},
@@ -52,8 +54,8 @@ pub(crate) struct State {
     pub(crate) progress: Progress,
     pub(crate) stats: Stats,
     pub(crate) registrar: Registrar,
-    /// Held while a topic or group comes into being.
-    pub(crate) creating: tokio::sync::Mutex<()>,
+    /// Held while a topic or group comes into being, one of them by its name.
+    creating: [tokio::sync::Mutex<()>; 64],
     /// The host and port that clients are told.
     pub(crate) address: String,
     /// The same as stored in records.
@@ -64,6 +66,7 @@ pub(crate) struct State {
     pub(crate) body_max_bytes: usize,
     /// When this process began to serve, Unix milliseconds.
     pub(crate) started_ms: i64,
+    hasher: RandomState,
     unique_ids: UniqueIds,
     picks: AtomicU32,
     told_about_pauses: Mutex<HashSet<Box<str>>>,
@@ -93,11 +96,12 @@ impl State {
             progress: Progress::default(),
             stats: Stats::default(),
             registrar: Registrar::new(identity, &config),
-            creating: tokio::sync::Mutex::default(),
+            creating: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             body_max_bytes: body_max_bytes(&config),
             stamps: stamp::stamps(&config.region, config.trace_on, &config.cluster),
             started_ms: clock.now_ms(),
             picks: AtomicU32::new(0),
+            hasher: RandomState::new(),
             told_about_pauses: Mutex::default(),
             unique_ids: UniqueIds::new(store_host.ip(), clock.clone()),
             address,
@@ -120,6 +124,14 @@ impl State {
     pub(crate) fn forbids(&self, action: &'static str) -> Refusal {
         let broker = self.config.name.clone();
         Refusal::BrokerForbids { broker, action, permission: self.config.permission }
+    }
+
+    /// Keeps others from creating what has this name at the same time. Other names go on, so that
+    /// what is created together is written together.
+    pub(crate) async fn creating(&self, name: &str) -> MutexGuard<'_, ()> {
+        let hash = usize::try_from(self.hasher.hash_one(name) % 64).unwrap_or(0);
+        let [first, ..] = &self.creating;
+        self.creating.get(hash).unwrap_or(first).lock().await
     }
 
     /// A number below `count`, another one each time; 0 if there is none.

@@ -124,7 +124,7 @@ pub(crate) fn retry(group: &str, queues: u32, unit_mode: bool) -> TopicConfig {
 /// When the store refuses.
 pub(crate) async fn create(state: &State, config: TopicConfig) -> Result<Arc<Topic>, Refusal> {
     // Many first sends arrive together; one of them creates the topic.
-    let creating = state.creating.lock().await;
+    let creating = state.creating(&config.name).await;
     if let Some(topic) = state.store.topic(&config.name) {
         return Ok(topic);
     }

@@ -31,6 +31,7 @@ pub(super) async fn create(state: Arc<State>, frame: Frame) -> Handled {
     if topics::is_system(&state, header.topic) {
         return Err(system_topic(header.topic));
     }
+    let creating = state.creating(header.topic).await;
     let known = state.store.topic(header.topic);
     let known_attributes = known.as_ref().map(|topic| &topic.config.attributes);
     let config = storage::TopicConfig {
@@ -49,6 +50,7 @@ pub(super) async fn create(state: Arc<State>, frame: Frame) -> Handled {
         return Ok(Answer::done());
     }
     let topic = state.store.put_topic(config).await?;
+    drop(creating);
     tracing::info!(topic = topic.config.name, config = ?topic.config, "topic created or changed");
     state.registrar.publish(&topic).await;
     Ok(Answer::done())

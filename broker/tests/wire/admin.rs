@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::common::{GROUP, TOPIC, message, node, number, outcome, properties, pull};
 use bytes::Bytes;
 use protocol::{
     body::{
@@ -24,6 +23,8 @@ use protocol::{
         topic::{AllTopics, CreateTopic, Topic},
     },
 };
+
+use crate::common::{GROUP, TOPIC, message, node, number, outcome, properties, pull};
 
 fn create(topic: &str) -> CreateTopic<'_> {
     CreateTopic {

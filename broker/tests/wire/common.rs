@@ -35,7 +35,8 @@ pub(crate) const QUEUES: i32 = 4;
 /// A running broker with a store of its own.
 pub(crate) struct Node {
     pub(crate) broker: Broker,
-    pub(crate) dir: TempDir,
+    /// Removed with the node.
+    _dir: TempDir,
 }
 
 /// A configuration for tests: loopback, free port, small files.
@@ -55,7 +56,7 @@ pub(crate) async fn node_with(adjust: impl FnOnce(&mut Config)) -> Node {
     let mut config = config(&dir);
     adjust(&mut config);
     let broker = Broker::start(config).await.unwrap();
-    Node { broker, dir }
+    Node { broker, _dir: dir }
 }
 
 /// Starts a broker.
@@ -127,7 +128,8 @@ impl Inbox {
 pub(crate) struct Client {
     pub(crate) connection: Arc<Connection>,
     pub(crate) inbox: Arc<Inbox>,
-    channels: Channels<Inbox>,
+    /// Keeps the connection.
+    _channels: Channels<Inbox>,
 }
 
 impl Client {
@@ -137,7 +139,7 @@ impl Client {
         config.connection.encoding = encoding;
         let channels = Channels::new(Arc::clone(&inbox), config);
         let connection = channels.get(address).await.unwrap();
-        Self { connection, inbox, channels }
+        Self { connection, inbox, _channels: channels }
     }
 
     pub(crate) async fn call(

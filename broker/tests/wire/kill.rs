@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::common::{Client, PATIENCE, TOPIC, message, number, properties, pull};
 use bytes::Bytes;
 use protocol::{
     code::RequestCode,
@@ -18,6 +17,8 @@ use protocol::{
     request::{pull::Pull, query::ByKey, send::Send},
 };
 use tokio::task::JoinSet;
+
+use crate::common::{Client, PATIENCE, TOPIC, message, number, properties, pull};
 
 const ROUNDS: usize = 20;
 /// Sends in flight at any moment.

@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
-use crate::common::{TOPIC, message, node, outcome, properties};
 use bytes::Bytes;
 use protocol::{
     code::RequestCode,
     request::{query::ById, send::Send},
 };
+
+use crate::common::{TOPIC, message, node, outcome, properties};
 
 #[tokio::test]
 async fn wrong_sends_are_refused_and_the_connection_survives() {

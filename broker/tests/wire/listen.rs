@@ -2,9 +2,10 @@
 
 use std::net::TcpListener;
 
-use crate::common::{Client, TOPIC, config, message};
 use broker::Broker;
 use protocol::{frame::Encoding, message_id::OffsetId};
+
+use crate::common::{Client, TOPIC, config, message};
 
 /// Two free ports, the first two below the second.
 fn two_ports() -> (u16, u16) {

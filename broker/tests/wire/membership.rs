@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::{Client, GROUP, TOPIC, bodies, config, node, node_with, outcome, pull};
 use broker::Broker;
 use bytes::Bytes;
 use protocol::{
@@ -22,6 +21,8 @@ use protocol::{
         pull::Pull,
     },
 };
+
+use crate::common::{Client, GROUP, TOPIC, bodies, config, node, node_with, outcome, pull};
 
 fn beat(client_id: &str, expression: &str, version: i64) -> Heartbeat {
     let subscription = |topic: &str, expression: &str| SubscriptionData {

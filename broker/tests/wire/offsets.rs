@@ -1,6 +1,5 @@
 //! Offsets of groups and queues, and finding messages by key and by id.
 
-use crate::common::{Client, GROUP, TOPIC, bodies, config, node, number, outcome, pull, records};
 use broker::Broker;
 use bytes::Bytes;
 use protocol::{
@@ -11,6 +10,8 @@ use protocol::{
         query::{ById, ByKey},
     },
 };
+
+use crate::common::{Client, GROUP, TOPIC, bodies, config, node, number, outcome, pull, records};
 
 fn query(queue_id: i32, zero: Option<bool>) -> Query<'static> {
     Query { consumer_group: GROUP, topic: TOPIC, queue_id, set_zero_if_not_found: zero }

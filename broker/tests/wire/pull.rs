@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::{GROUP, PATIENCE, TOPIC, bodies, node, node_with, number, outcome, pull};
 use bytes::Bytes;
 use protocol::{
     code::RequestCode,
@@ -11,6 +10,8 @@ use protocol::{
         pull::{Pull, flag},
     },
 };
+
+use crate::common::{GROUP, PATIENCE, TOPIC, bodies, node, node_with, number, outcome, pull};
 
 #[tokio::test]
 async fn every_offset_has_its_code_and_next_step() {

@@ -1,6 +1,5 @@
 //! The return of messages whose consumption failed.
 
-use crate::common::{Client, GROUP, Node, TOPIC, node, number, outcome, pull, records};
 use bytes::Bytes;
 use protocol::{
     body::group::GroupConfig,
@@ -14,6 +13,8 @@ use protocol::{
         send::SendBack,
     },
 };
+
+use crate::common::{Client, GROUP, Node, TOPIC, node, number, outcome, pull, records};
 
 fn back(log_offset: i64) -> SendBack<'static> {
     SendBack {

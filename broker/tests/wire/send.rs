@@ -1,8 +1,5 @@
 //! Sending: what is stored, what is answered, and what comes into being by itself.
 
-use crate::common::{
-    GROUP, QUEUES, TOPIC, bodies, message, node, node_with, number, outcome, properties, records,
-};
 use bytes::{Bytes, BytesMut};
 use protocol::{
     batch,
@@ -11,6 +8,10 @@ use protocol::{
     header::{Encode, FieldWriter},
     message_id::OffsetId,
     request::send::Send,
+};
+
+use crate::common::{
+    GROUP, QUEUES, TOPIC, bodies, message, node, node_with, number, outcome, properties, records,
 };
 
 #[tokio::test]
