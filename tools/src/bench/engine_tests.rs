@@ -25,7 +25,7 @@ impl Workload for Pings {
     }
 }
 
-/// A server that waits before each turn, and then answers all that has come with this code.
+/// A server that reads, waits, and then answers all that it has read with this code.
 /// Returns how many requests it has seen at most at a time.
 fn server(pause: Duration, code: ResponseCode) -> (TcpStream, thread::JoinHandle<usize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -35,11 +35,11 @@ fn server(pause: Duration, code: ResponseCode) -> (TcpStream, thread::JoinHandle
         let mut most = 0;
         let (mut input, mut read) = (BytesMut::new(), [0; 4096]);
         loop {
-            thread::sleep(pause);
             match stream.read(&mut read) {
                 Ok(0) | Err(_) => return most,
                 Ok(length) => input.extend_from_slice(&read[..length]),
             }
+            thread::sleep(pause);
             let mut out = BytesMut::new();
             let mut seen = 0;
             while let Some(bytes) = frame::split(&mut input).unwrap() {
