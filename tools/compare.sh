@@ -61,16 +61,18 @@ theirs=$!
 ours_at=$(ready ours "$ours")
 theirs_at=$(ready theirs "$theirs")
 
-# bench ours|theirs ARGUMENTS...: one measurement as a line of JSON.
+# bench ours|theirs ARGUMENTS...: one measurement as a line of JSON. Refusals are part of a measurement: RocketMQ's
+# flow control refuses what has queued for too long.
 bench() {
-    local at pid
+    local at pid line
     case $1 in
         ours) at=$ours_at pid=$ours ;;
         theirs) at=$theirs_at pid=$theirs ;;
     esac
     shift
-    "$MQTOOL" -n "$at" -o json --timeout 10s bench "$@" --server-pid "$pid" 2>>"$work/bench.err" ||
-        { cat "$work/bench.err" >&2; exit 1; }
+    line=$("$MQTOOL" -n "$at" -o json --timeout 10s bench "$@" --server-pid "$pid" 2>"$work/bench.err") ||
+        [ -n "$line" ] || { cat "$work/bench.err" >&2; exit 1; }
+    echo "$line"
 }
 
 field() { sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p"; }
@@ -103,7 +105,7 @@ compare() {
     for ((pair = 0; pair < pairs; pair++)); do
         a=$(bench ours "$@" --warm-up "$warm_up" --duration "$duration")
         b=$(bench theirs "$@" --warm-up "$warm_up" --duration "$duration")
-        echo "  ours   $a" >>"$work/all"
+        echo "  ours $a" >>"$work/all"
         echo "  theirs $b" >>"$work/all"
         # An open loop has a fixed rate, and the latency of a closed loop is only its rate again.
         case $kind in
@@ -137,6 +139,8 @@ compare closed "send in batches of 32" send -t compare -c 4 -w 4 --batch 32
 compare open "send, 5000 a second" send -t compare -c 4 -w 1024 --rate 5000
 compare closed "pull, 32 a request" consume -t compare-read -c 4 -w 4
 elapsed=$((SECONDS - started))
+# refused ours|theirs
+refused() { sed -n "s/^  $1 .*\"refused\":\([0-9]*\).*/\1/p" "$work/all" | awk '{ sum += $1 } END { print sum + 0 }'; }
 cores=$(nproc)
 other=$(awk -v ticks=$(($(others) - others_before)) -v s="$elapsed" -v hz="$(getconf CLK_TCK)" \
     'BEGIN { printf "%.2f", ticks / hz / s }')
@@ -146,10 +150,10 @@ cat <<TABLE
 |---|---|---|---|---|
 $(cat "$work/table")
 
-Above 1 is better for us. Medians of $pairs pairs, range in parentheses; $("$MQTOOL" --version) and RocketMQ's own
-name server and broker ($(ls "$root/client/tests/interop/control/target/lib" | sed -n 's/^rocketmq-broker-\(.*\)\.jar$/\1/p')) took turns under one generator on
-$cores cores, over loopback, asynchronous flush, 4 queues, JSON headers, both warmed up. Throughput is that of a closed
-loop, latency that of an open loop from the time a message was due. The generator ran on the same cores; other processes
-used $other of them on average.
+Above 1 is better for us. Medians of $pairs pairs, range in parentheses. $("$MQTOOL" --version) and the name server and broker of
+RocketMQ $(ls "$root/client/tests/interop/control/target/lib" | sed -n 's/^rocketmq-broker-\(.*\)\.jar$/\1/p') took turns under one generator on $cores cores: loopback, asynchronous flush, 4 queues, JSON headers, both warmed
+up. Throughput is that of a closed loop, latency that of an open loop from the time a message was due. The generator ran
+on the same cores; other processes used $other of them on average. Refused by flow control and not counted: $(refused ours)
+requests by ours, $(refused theirs) by RocketMQ.
 TABLE
 [ -z "${COMPARE_RAW:-}" ] || cp "$work/all" "$COMPARE_RAW"
