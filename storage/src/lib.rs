@@ -17,7 +17,7 @@
 //! * Nothing of the log below the durable watermark is ever removed by recovery
 //!   (`commit_log::recover`).
 //!
-//! Every byte on disk: [`format`].
+//! Every byte on disk: [`mod@format`].
 
 mod append;
 mod change;

@@ -178,3 +178,6 @@ fn spawn(
         .spawn(guarded)
         .map_err(failed("start a thread for", &shared.core.config.path))
 }
+
+#[cfg(test)]
+mod tests;

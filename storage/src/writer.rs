@@ -142,6 +142,9 @@ impl IndexWriter {
         let mut queues = std::mem::take(&mut self.deferred);
         queues.append(&mut self.shared.input.take_full());
         let handed_over = queues.len();
+        // A queue is here once for each block that became full, and is done once.
+        queues.sort_unstable_by_key(Arc::as_ptr);
+        queues.dedup_by(|one, other| Arc::ptr_eq(one, other));
         for queue in queues.into_iter().filter(|queue| !queue.is_deleted()) {
             let (full, more) = {
                 let tail = queue.tail(Mode::MayBlock)?;

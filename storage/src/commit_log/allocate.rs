@@ -32,10 +32,7 @@ pub(crate) struct Allocator {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Base offset of the segment that is wanted next.
-    wanted: Option<u64>,
-    /// A segment is being made right now.
-    making: bool,
+    wish: Wish,
     ready: Option<Writer>,
     failure: Option<(Instant, Arc<str>)>,
     populate: Option<Populate>,
@@ -44,6 +41,17 @@ struct State {
     /// The kernel cannot do it, or there was no memory: the writer's own page faults will do.
     populate_refused: bool,
     stop: bool,
+}
+
+/// The segment that comes next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Wish {
+    #[default]
+    Nothing,
+    /// To be made, with this base offset.
+    Wanted(u64),
+    /// Being made right now: asking again would make it twice.
+    Making,
 }
 
 /// A range of a segment that is about to be written.
@@ -70,7 +78,7 @@ impl Allocator {
 
     /// Asks for a segment that starts at `base_offset`, to be taken later.
     pub(crate) fn want(&self, base_offset: u64) {
-        self.lock().wanted = Some(base_offset);
+        self.lock().wish = Wish::Wanted(base_offset);
         self.changed.notify_all();
     }
 
@@ -94,8 +102,8 @@ impl Allocator {
                 }
                 _ => state.failure = None,
             }
-            if !state.making {
-                state.wanted = Some(base_offset);
+            if state.wish != Wish::Making {
+                state.wish = Wish::Wanted(base_offset);
                 self.changed.notify_all();
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -136,12 +144,12 @@ impl Allocator {
                     state.populate_refused = true;
                     state.populate = None;
                 }
-            } else if let Some(base_offset) = state.wanted.take() {
-                state.making = true;
+            } else if let Wish::Wanted(base_offset) = state.wish {
+                state.wish = Wish::Making;
                 drop(state);
                 let made = create(&self.dir, base_offset, self.segment_size_bytes);
                 state = self.lock();
-                state.making = false;
+                state.wish = Wish::Nothing;
                 match made {
                     Ok(writer) => state.ready = Some(writer),
                     Err(error) => {

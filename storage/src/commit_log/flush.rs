@@ -29,15 +29,18 @@ impl Flusher {
         Self { core, mark, marked, marked_at: Instant::now() }
     }
 
-    /// Syncs until the store closes or fails, then once more. Unpark the thread to make it look.
+    /// Syncs until the store fails, or closes: then once more. Unpark the thread to make it look.
     pub(crate) fn run(mut self) {
         loop {
             let closing = self.core.health.is_closed();
+            if self.core.health.check().is_err() {
+                return;
+            }
             if let Err(error) = self.sync_once(closing) {
                 // No second try: it would succeed over data that is lost.
                 self.core.fail(&format!("the commit log cannot be synced: {error}"));
             }
-            if closing || self.core.health.check().is_err() {
+            if closing {
                 return;
             }
             match self.core.config.flush {

@@ -30,7 +30,8 @@ pub(crate) struct LogWriter {
     /// Log offset up to which memory was asked for.
     populated: u64,
     ahead_bytes: u64,
-    asked: Instant,
+    /// When memory was asked for last.
+    asked: Option<Instant>,
 }
 
 impl LogWriter {
@@ -50,7 +51,7 @@ impl LogWriter {
             segment_size_bytes,
             populated,
             ahead_bytes: AHEAD_MIN_BYTES,
-            asked: Instant::now(),
+            asked: None,
         };
         writer.populate_ahead();
         writer
@@ -116,12 +117,12 @@ impl LogWriter {
         if self.populated >= limit {
             return;
         }
-        self.ahead_bytes = if self.asked.elapsed() < BUSY {
+        self.ahead_bytes = if self.asked.is_some_and(|asked| asked.elapsed() < BUSY) {
             (self.ahead_bytes * 2).min(AHEAD_MAX_BYTES)
         } else {
             AHEAD_MIN_BYTES
         };
-        self.asked = Instant::now();
+        self.asked = Some(Instant::now());
         let from = self.populated.max(self.end());
         let to = (self.end() + self.ahead_bytes).min(limit);
         if from < to {

@@ -1,6 +1,8 @@
 //! Scratch stores, and sending and reading in one line.
 
 use std::{
+    collections::BTreeSet,
+    ffi::OsString,
     fs,
     future::Future,
     net::SocketAddr,
@@ -75,7 +77,16 @@ impl Scratch {
         let path = image.dir.path().join("store");
         fs::create_dir(&path).unwrap();
         copy(&self.path().join("commitlog.watermark"), &path.join("commitlog.watermark"));
-        copy(&self.path().join("index"), &path.join("index"));
+        // A flush or compaction in between would give a mixture that never was on the disk.
+        let (from, to) = (self.path().join("index"), path.join("index"));
+        loop {
+            let before = names(&from);
+            copy(&from, &to);
+            if names(&from) == before {
+                break;
+            }
+            fs::remove_dir_all(&to).unwrap();
+        }
         copy(&self.path().join("commitlog"), &path.join("commitlog"));
         let config = Config { path, ..self.config.clone() };
         Self { config, clock: self.clock.clone(), hand: self.hand.clone(), ..image }
@@ -88,6 +99,10 @@ impl Scratch {
         files.sort();
         files
     }
+}
+
+fn names(dir: &Path) -> BTreeSet<OsString> {
+    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect()
 }
 
 /// Copies a file or a directory. Files may vanish meanwhile.

@@ -1,5 +1,9 @@
 //! The store from outside: each module is one kind of behaviour.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 mod append;
 mod common;
 mod crash;
