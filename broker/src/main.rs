@@ -9,6 +9,9 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+/// Threads for cold reads and administration at most; more would only queue at the disk.
+const BLOCKING_THREADS: usize = 64;
+
 /// A message broker that Apache RocketMQ's clients can use.
 #[derive(Debug, Parser)]
 #[command(name = "mqbroker", version)]
@@ -81,7 +84,9 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     warn_about(&loaded);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.enable_all().max_blocking_threads(BLOCKING_THREADS);
+    let runtime = match runtime.build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &format!("cannot start threads: {error}")),
     };

@@ -208,26 +208,27 @@ fn filter(state: &State, header: &Pull<'_>, group: &GroupConfig) -> Result<Filte
         })?;
         return Ok(if header.sys_flag & flag::CLASS_FILTER == 0 { filter } else { Filter::All });
     }
-    let names = || (header.consumer_group.to_owned(), header.topic.to_owned());
     match state.clients.lookup(header.consumer_group, header.topic) {
-        Lookup::NoGroup | Lookup::NoSubscription => {
-            let (group, topic) = names();
-            Err(Refusal::NoSubscription { group, topic })
-        }
+        Lookup::NoGroup | Lookup::NoSubscription => Err(Refusal::NoSubscription {
+            group: header.consumer_group.to_owned(),
+            topic: header.topic.to_owned(),
+        }),
         Lookup::Subscribed { broadcast: true, .. } if !group.consume_broadcast_enable => {
             Err(forbidden(header, "broadcast: its consumeBroadcastEnable is false", 4))
         }
-        Lookup::Subscribed { subscription, .. }
-            if subscription.version < header.subscription_version =>
-        {
-            let (group, topic) = names();
-            Err(Refusal::OldSubscription { group, topic })
-        }
-        Lookup::Subscribed { subscription, .. } if subscription.class_filter => Ok(Filter::All),
-        Lookup::Subscribed { subscription, .. } => subscription
-            .filter
-            .clone()
-            .ok_or_else(|| Refusal::ExpressionType { kind: subscription.expression_type.clone() }),
+        Lookup::Subscribed { subscription, .. } => match &subscription.filter {
+            None => Err(Refusal::ExpressionType { kind: subscription.expression_type.clone() }),
+            // RocketMQ answers SUBSCRIPTION_NOT_LATEST to a client that is ahead of its own
+            // heartbeat, and a 5.x client then waits up to 30 s for the next one. Unfiltered
+            // messages do no harm: every client checks the tags again.
+            Some(_)
+                if subscription.class_filter
+                    || subscription.version < header.subscription_version =>
+            {
+                Ok(Filter::All)
+            }
+            Some(filter) => Ok(filter.clone()),
+        },
     }
 }
 

@@ -201,16 +201,6 @@ pub(crate) enum Refusal {
         /// Topic.
         topic: String,
     },
-    /// The client's subscription is newer than the broker's.
-    #[error(
-        "the subscription of group {group} to topic {topic} is older here than at the client; its next heartbeat will tell"
-    )]
-    OldSubscription {
-        /// Consumer group.
-        group: String,
-        /// Topic.
-        topic: String,
-    },
     /// Too many pulls wait.
     #[error("{held} pulls are waiting for messages already; pull again later")]
     TooManyHeld {
@@ -274,7 +264,6 @@ impl Refusal {
             Self::NotBuilt { code, .. } => *code,
             Self::Expression { .. } => ResponseCode::SUBSCRIPTION_PARSE_FAILED,
             Self::NoSubscription { .. } => ResponseCode::SUBSCRIPTION_NOT_EXIST,
-            Self::OldSubscription { .. } => ResponseCode::SUBSCRIPTION_NOT_LATEST,
             Self::TooManyHeld { .. } => ResponseCode::SYSTEM_BUSY,
             Self::NotFound(_) => ResponseCode::QUERY_NOT_FOUND,
             Self::Append(error) => append_code(error),

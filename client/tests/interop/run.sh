@@ -132,6 +132,7 @@ case ${1:-} in
             echo "0 passed, 0 failed"
             exit 0
         fi
+        export INTEROP_HEARTBEAT_MS=1000
         start_server "$here/control/run.sh" "$work/data"
         ;;
     *) usage ;;
