@@ -10,9 +10,10 @@
 //!   one request, never the process;
 //! * nothing that a message asks for is dropped in silence: what is not built yet is refused.
 //!
-//! A send goes through `request` (the one match), `request::send` and `storage`; a pull through
-//! `request`, `request::pull`, `hold` and `storage`; a key query through `request`,
-//! `request::query` and `storage`.
+//! The ways of a message: a send from `protocol::connection` to `request` (the one match),
+//! `request::send` (with `request::stamp` for properties) and `storage`'s append; a pull to
+//! `request`, `request::pull`, `hold` if it finds nothing, and `storage`'s read; a key query to
+//! `request`, `request::query` and `storage`'s query.
 
 mod broker;
 mod clients;
