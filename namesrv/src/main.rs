@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Name server of BasaltMQ: tells clients which broker serves a topic.
 ///
-/// Configuration: defaults, then the file, then environment variables BASALTMQ_NAMESRV_<KEY>, then
+/// Configuration: defaults, then the file, then environment variables `BASALTMQ_NAMESRV_<KEY>`, then
 /// flags. Stops cleanly on SIGTERM and SIGINT.
 #[derive(Parser)]
 #[command(version)]

@@ -62,7 +62,7 @@ pub(crate) fn compress_zlib_at(bytes: &[u8], level: u32) -> Vec<u8> {
 /// body is whole is what the record's checksum tells.
 ///
 /// # Errors
-/// [`Error`]: damaged, of an unknown type, or longer than `max` bytes. No more than `max` bytes
+/// [`enum@Error`]: damaged, of an unknown type, or longer than `max` bytes. No more than `max` bytes
 /// and a decoder's window are ever allocated.
 pub fn decompress(sys_flag: i32, body: &[u8], max: usize) -> Result<Cow<'_, [u8]>, Error> {
     if sys_flag & sys_flag::COMPRESSED == 0 {
