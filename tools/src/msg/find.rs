@@ -68,7 +68,7 @@ pub(super) async fn run(arguments: &Arguments, context: &mut Context) -> Result<
 fn report(arguments: &Arguments, matches: &KeyMatches, now_ms: i64) -> String {
     let answered = matches.brokers.iter().filter(|answer| answer.outcome.is_ok()).count();
     let mut report = format!(
-        "no message with key {:?} in topic {}\nasked {} brokers, {answered} answered; searched by \
+        "no message with key {:?} in topic {}\nbrokers asked: {}, answered: {answered}; searched by \
          store time: {}",
         arguments.key,
         arguments.topic,

@@ -109,7 +109,7 @@ pub(super) async fn run(arguments: &Arguments, context: &mut Context) -> Result<
             _ = interrupt.recv() => break,
         }
     }
-    say(&format!("{printed} messages; no group was made, nobody's offset moved"));
+    say(&format!("messages printed: {printed}; no group was made, nobody's offset moved"));
     client.close().await;
     Ok(())
 }

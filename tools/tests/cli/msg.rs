@@ -75,7 +75,7 @@ fn an_empty_find_says_who_was_asked_about_what() {
     for part in [
         "\"4712\"",
         "orders",
-        "asked 1 brokers, 1 answered",
+        "brokers asked: 1, answered: 1",
         &dev.broker,
         "reaches to",
         "all there is",

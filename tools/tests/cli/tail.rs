@@ -36,7 +36,7 @@ fn it_prints_what_arrives_while_it_runs() {
     kill_process(Pid::from_child(&tail), Signal::INT).unwrap();
     let output = tail.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
-    assert!(crate::words(&output).contains("2 messages; no group was made"));
+    assert!(crate::words(&output).contains("messages printed: 2; no group was made"));
 }
 
 #[test]
