@@ -131,7 +131,7 @@ mod tests {
         let report = report(&arguments, &matches, 1_795_428_004_100);
         for part in [
             "no message with key \"4711\" in topic orders",
-            "asked 2 brokers, 1 answered; searched by store time: all there is",
+            "brokers asked: 2, answered: 1; searched by store time: all there is",
             "a (a:1): its key index reaches to",
             "(4.1 s ago), log offset 4096",
             "b (b:1): did not answer: refused",
