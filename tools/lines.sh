@@ -28,13 +28,7 @@ if [ -z "${MQTOOL:-}" ]; then
     MQTOOL=$(target_dir)/release/mqtool
 fi
 
-work=$(mktemp -d)
-dev=
-finish() {
-    [ -z "$dev" ] || { kill "$dev" 2>/dev/null || true; wait "$dev" 2>/dev/null || true; }
-    rm -rf "$work"
-}
-trap finish EXIT
+. "$root/tools/dev.sh"
 
 # Bytes, not characters: some of these files are deliberately not UTF-8. Empty lines are left out, as
 # RocketMQ has no messages without a body. `head` ends the pipe early, which is no failure.
@@ -51,15 +45,7 @@ if [ "$lines" -lt "$count" ]; then
     exit 1
 fi
 
-"$MQTOOL" dev --namesrv 127.0.0.1:0 --broker 127.0.0.1:0 --data-dir "$work/data" \
-    >"$work/ready" 2>"$work/log" &
-dev=$!
-until grep -q '^ready ' "$work/ready"; do
-    kill -0 "$dev" 2>/dev/null || { echo "mqtool dev did not start:" >&2; cat "$work/log" >&2; exit 1; }
-    sleep 0.05
-done
-NAMESRV_ADDR=$(sed -n 's/^ready namesrv=\([^ ]*\).*/\1/p' "$work/ready")
-export NAMESRV_ADDR
+start_dev "$MQTOOL"
 
 echo "sending $count lines, $(wc -c <"$work/sent") bytes"
 "$MQTOOL" msg send --topic lines - <"$work/sent"

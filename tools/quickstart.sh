@@ -16,25 +16,11 @@ echo "1. building mqtool (the first build compiles RocksDB: about 20 minutes on 
 cargo build --release --locked -p mqtool
 mqtool=$(target_dir)/release/mqtool
 
-work=$(mktemp -d)
-dev=
-finish() {
-    [ -z "$dev" ] || { kill "$dev" 2>/dev/null || true; wait "$dev" 2>/dev/null || true; }
-    rm -rf "$work"
-}
-trap finish EXIT
+. tools/dev.sh
 
 echo "2. starting a name server and a broker on free ports: mqtool dev"
-"$mqtool" dev --namesrv 127.0.0.1:0 --broker 127.0.0.1:0 --data-dir "$work/store" \
-    >"$work/ready" 2>"$work/log" &
-dev=$!
-until grep -q '^ready' "$work/ready"; do
-    kill -0 "$dev" 2>/dev/null || { echo "mqtool dev did not start:" >&2; cat "$work/log" >&2; exit 1; }
-    sleep 0.05
-done
+start_dev "$mqtool"
 cat "$work/ready"
-NAMESRV_ADDR=$(sed -n 's/^ready namesrv=\([^ ]*\).*/\1/p' "$work/ready")
-export NAMESRV_ADDR
 
 echo "3. sending: mqtool msg send --topic orders --key order-42 --tag paid --property region=eu"
 "$mqtool" msg send --topic orders --key order-42 --tag paid --property region=eu \

@@ -5,25 +5,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 mqtool=${MQTOOL:?path of the mqtool binary}
 
-work=$(mktemp -d)
-dev=
-finish() {
-    [ -z "$dev" ] || { kill "$dev" 2>/dev/null || true; wait "$dev" 2>/dev/null || true; }
-    rm -rf "$work"
-}
-trap finish EXIT
+. tools/dev.sh
 mkdir "$work/bin"
 for name in mqtool mqbroker mqnamesrv; do ln -s "$(dirname "$(realpath "$mqtool")")/$name" "$work/bin/$name"; done
 export PATH="$work/bin:$PATH"
 
-mqtool dev --namesrv 127.0.0.1:0 --broker 127.0.0.1:0 --data-dir "$work/store" >"$work/ready" 2>"$work/log" &
-dev=$!
-until grep -q '^ready' "$work/ready"; do
-    kill -0 "$dev" 2>/dev/null || { cat "$work/log" >&2; exit 1; }
-    sleep 0.05
-done
-NAMESRV_ADDR=$(sed -n 's/^ready namesrv=\([^ ]*\).*/\1/p' "$work/ready")
-export NAMESRV_ADDR
+start_dev mqtool
 
 awk '/^```sh$/ { on = 1; next } /^```/ { on = 0 } on' README.md >"$work/commands"
 passed=0

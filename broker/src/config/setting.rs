@@ -86,35 +86,27 @@ impl Setting for u64 {
     }
 }
 
-impl Setting for u32 {
-    fn parse(text: &str, bounds: Bounds) -> Result<Self, String> {
-        let wide = u64::parse(text, bounds)?;
-        Self::try_from(wide).map_err(|_| format!("expected at most {}", Self::MAX))
-    }
+/// Numbers that are read as the widest one and then have to fit.
+macro_rules! narrower_numbers {
+    ($($number:ty),*) => {$(
+        impl Setting for $number {
+            fn parse(text: &str, bounds: Bounds) -> Result<Self, String> {
+                let wide = u64::parse(text, bounds)?;
+                Self::try_from(wide).map_err(|_| format!("expected at most {}", Self::MAX))
+            }
 
-    fn text(&self) -> String {
-        self.to_string()
-    }
+            fn text(&self) -> String {
+                self.to_string()
+            }
 
-    fn toml(&self) -> String {
-        self.text()
-    }
+            fn toml(&self) -> String {
+                self.text()
+            }
+        }
+    )*};
 }
 
-impl Setting for usize {
-    fn parse(text: &str, bounds: Bounds) -> Result<Self, String> {
-        let wide = u64::parse(text, bounds)?;
-        Self::try_from(wide).map_err(|_| format!("expected at most {}", Self::MAX))
-    }
-
-    fn text(&self) -> String {
-        self.to_string()
-    }
-
-    fn toml(&self) -> String {
-        self.text()
-    }
-}
+narrower_numbers!(u32, usize);
 
 impl Setting for SocketAddr {
     fn parse(text: &str, _: Bounds) -> Result<Self, String> {
