@@ -13,6 +13,7 @@ import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.PullCallback;
 import org.apache.rocketmq.client.consumer.PullResult;
 import org.apache.rocketmq.client.consumer.PullStatus;
+import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
@@ -103,9 +104,17 @@ final class PullScenarios {
         DefaultLitePullConsumer consumer = new DefaultLitePullConsumer(session.name("group"));
         consumer.setNamesrvAddr(session.namesrv());
         consumer.setInstanceName(session.name("member"));
+        consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.start();
         session.closeAtEnd(consumer::shutdown);
         consumer.assign(List.of(queue));
+        // The client mixes what it reads before and after a seek that overtakes its first pull.
+        List<MessageExt> all = new ArrayList<>();
+        Await.until("the queue is read from its start", () -> {
+            all.addAll(consumer.poll(500));
+            return all.size() >= MESSAGES;
+        });
+        Check.sameMessages(sent, all);
         consumer.seek(queue, 5);
 
         List<MessageExt> received = new ArrayList<>();
