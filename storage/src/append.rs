@@ -1,6 +1,9 @@
 //! Appending: records are prepared outside of any lock, then one lock is taken for all of them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::BytesMut;
 use protocol::record::{self, NewRecord};
@@ -166,7 +169,8 @@ impl Appender {
     /// Appends all records of `batch`, or none.
     ///
     /// # Errors
-    /// [`AppendError`]; nothing has changed.
+    /// [`AppendError`]; nothing has changed. Except after [`AppendError::Poisoned`]: then the disk
+    /// has failed, and whether a later start finds the records is unknown.
     pub(crate) fn append(
         &mut self,
         batch: &mut AppendBatch,
@@ -186,7 +190,10 @@ impl Appender {
         // Store times never go back, whatever the clock does: the index is searched by them.
         let log = Arc::clone(&self.core.log);
         let store_ms = self.core.clock.now_ms().max(log.last_store_ms());
-        self.write(batch, store_ms, &mut keys);
+        if let Err(error) = self.write(batch, store_ms, &mut keys) {
+            self.core.fail(&format!("the commit log cannot be written: {error}"));
+            self.core.health.check()?;
+        }
         let full_slices = keys.full_len();
         drop(keys);
         // Before anybody sees the new end: a checkpoint up to it must know these queues.
@@ -201,15 +208,20 @@ impl Appender {
         Ok(())
     }
 
-    fn write(&mut self, batch: &mut AppendBatch, store_ms: i64, keys: &mut KeyTail) {
+    fn write(
+        &mut self,
+        batch: &mut AppendBatch,
+        store_ms: i64,
+        keys: &mut KeyTail,
+    ) -> io::Result<()> {
         let AppendBatch { records, items, queues, hashes, results } = batch;
         results.clear();
         let (mut written, mut at, mut hashed) = (0, 0, 0);
         for item in items.iter() {
             let size = bytes_of(item.size);
             if !self.log.fits(at - written, size) {
-                self.log.write(part(records, written, at));
-                self.log.roll();
+                self.log.write(part(records, written, at))?;
+                self.log.roll()?;
                 written = at;
             }
             let log_offset = self.log.end() + crate::num::to_u64(at - written);
@@ -231,7 +243,7 @@ impl Appender {
             at += size;
             hashed += item.hashes;
         }
-        self.log.write(part(records, written, at));
+        self.log.write(part(records, written, at))
     }
 }
 

@@ -1,9 +1,14 @@
 //! What queues, threads and the store share: the log, the index, the configuration and the health.
 
 use protocol::clock::Clock;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{Config, commit_log::CommitLog, health::Health, index::Index};
+use crate::{
+    Config,
+    commit_log::{CommitLog, durable::MarkFile},
+    health::Health,
+    index::Index,
+};
 
 /// Shared by `Arc`; queues hold it, so it holds no queue.
 #[derive(Debug)]
@@ -13,9 +18,14 @@ pub(crate) struct Core {
     pub(crate) log: Arc<CommitLog>,
     pub(crate) index: Index,
     pub(crate) health: Health,
+    pub(crate) mark: Mutex<MarkFile>,
 }
 
 impl Core {
+    pub(crate) fn mark(&self) -> MutexGuard<'_, MarkFile> {
+        self.mark.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Stops the store for good and tells everyone who waits.
     pub(crate) fn fail(&self, reason: &str) {
         self.health.fail(reason);

@@ -92,6 +92,20 @@ pub enum OpenError {
         /// Where the log ends.
         end: LogOffset,
     },
+    /// Changes of topics, groups or offsets that had been durable are gone from the index.
+    #[error(
+        "the index {path} ends at change {found}, but {durable} changes had been made durable; \
+         run `mqtool store repair` on the store, or restore the directory from a backup",
+        path = path.display()
+    )]
+    IndexBehind {
+        /// Directory of the index.
+        path: PathBuf,
+        /// RocksDB's last sequence number.
+        found: u64,
+        /// The sequence number that had been durable.
+        durable: u64,
+    },
     /// RocksDB reports an error.
     #[error("cannot open the index {path}: {source}", path = path.display())]
     Index {
@@ -180,6 +194,17 @@ pub enum ReadError {
         /// What is wrong.
         reason: String,
     },
+    /// The disk does not give the record back.
+    #[error("the record at log offset {log_offset} cannot be read from the disk: {reason}")]
+    Disk {
+        /// Position of the record.
+        log_offset: LogOffset,
+        /// The operating system's reason.
+        reason: String,
+    },
+    /// A part of the index was lost and is being built again from the log.
+    #[error("this part of the index is being rebuilt from the log; try again later")]
+    Rebuilding,
     /// RocksDB reports an error, or holds a value that cannot be decoded.
     #[error("the index cannot be read: {reason}")]
     Index {

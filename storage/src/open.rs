@@ -11,7 +11,13 @@ use rocksdb::WriteBatch;
 use crate::{
     Config, OpenError, Recovery, Store,
     append::Appender,
-    commit_log::{self, allocate::Allocator, durable::MarkFile, flush::Flusher, writer::LogWriter},
+    commit_log::{
+        self,
+        allocate::Allocator,
+        durable::{Mark, MarkFile},
+        flush::Flusher,
+        writer::LogWriter,
+    },
     core::Core,
     dispatch::Input,
     file::{self, failed},
@@ -51,10 +57,13 @@ impl Store {
             }
             (found.is_none(), meta::checkpoint(&guard)?, meta::log_end(&guard)?)
         };
+        let mark = MarkFile::open(&config.path)?;
+        check_sequence(&index, mark.1)?;
         let log = commit_log::recover::open(
             &config.path,
             config.segment_size_bytes,
             checkpoint.log_offset,
+            mark,
         )?;
         let mut recovery =
             Recovery { end: crate::LogOffset(log.end), cut: log.cut, ..Recovery::default() };
@@ -66,7 +75,14 @@ impl Store {
             recovery.removed_entries = recover::cut_index(&index, log.end)?;
         }
         log.log.set_last_store_ms(checkpoint.last_store_ms);
-        let core = Arc::new(Core { config, clock, log: log.log, index, health: Health::default() });
+        let core = Arc::new(Core {
+            config,
+            clock,
+            log: log.log,
+            index,
+            health: Health::default(),
+            mark: Mutex::new(log.mark),
+        });
         let shared = share(&core, log.current)?;
         let from = checkpoint.log_offset.min(log.end);
         let next_topic_id = meta::next_topic_id(&core.index.db()?)?;
@@ -78,7 +94,7 @@ impl Store {
         if meta::unclamped(&core.index.db()?)? {
             recover::clamp_offsets(&shared, log.end)?;
         }
-        let threads = Mutex::new(start(&shared, writer, log.mark)?);
+        let threads = Mutex::new(start(&shared, writer)?);
         Ok(Arc::new(Self { shared, threads, recovery, lock: Mutex::new(Some(lock)) }))
     }
 }
@@ -106,6 +122,18 @@ fn check(config: &Config) -> Result<(), OpenError> {
         (1..=limits::RECORD_MAX_BYTES).contains(&config.max_message_bytes),
         "1 byte to 16 MiB",
     )
+}
+
+/// RocksDB takes the first unreadable place of its WAL for the end of it. What the mark says was
+/// durable behind that place is lost, and nobody else would notice.
+fn check_sequence(index: &Index, mark: Option<Mark>) -> Result<(), OpenError> {
+    let durable = mark.map_or(0, |mark| mark.index_sequence);
+    let found = index.db()?.db().latest_sequence_number();
+    if found >= durable {
+        index.set_durable_sequence(durable);
+        return Ok(());
+    }
+    Err(OpenError::IndexBehind { path: index.path().to_owned(), found, durable })
 }
 
 /// Marks a new index. It cannot be new when the log is not: the topics would be missing, and the
@@ -144,10 +172,10 @@ fn share(core: &Arc<Core>, current: commit_log::segment::Writer) -> Result<Arc<S
     Ok(Arc::new(shared))
 }
 
-fn start(shared: &Arc<Shared>, writer: IndexWriter, mark: MarkFile) -> Result<Threads, OpenError> {
+fn start(shared: &Arc<Shared>, writer: IndexWriter) -> Result<Threads, OpenError> {
     let allocator = Arc::clone(&shared.allocator);
     let allocator = spawn(shared, "log-allocate", move || allocator.run())?;
-    let flusher = Flusher::new(Arc::clone(&shared.core), mark);
+    let flusher = Flusher::new(Arc::clone(&shared.core));
     let flusher = spawn(shared, "log-flush", move || flusher.run())?;
     // Both are set here and nowhere else.
     let _first = shared.flusher.set(flusher.thread().clone());

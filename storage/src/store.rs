@@ -108,8 +108,21 @@ impl Store {
         join(threads.index_writer);
         shared.allocator.stop();
         join(threads.allocator);
+        self.mark_clean();
         shared.core.index.close();
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Says that nothing lies behind what is durable, if that is so.
+    fn mark_clean(&self) {
+        let core = &self.shared.core;
+        if core.health.check().is_err() || core.log.flushed() != core.log.appended() {
+            return;
+        }
+        let sequence = core.index.durable_sequence();
+        if let Err(error) = core.mark().write(core.log.flushed(), sequence, true) {
+            tracing::error!(%error, "the store is closed, but its next start must verify the log");
+        }
     }
 
     /// Whether the store accepts writes.

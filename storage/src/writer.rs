@@ -93,7 +93,7 @@ impl IndexWriter {
         loop {
             let stop = self.shared.input.stop.load(Ordering::Acquire);
             let written = if stop || self.checkpoint_due() {
-                self.drain().and_then(|()| self.write_checkpoint())
+                self.drain().and_then(|()| self.write_checkpoint(stop))
             } else {
                 self.drain()
             };
@@ -250,13 +250,13 @@ impl IndexWriter {
     }
 
     /// Writes partial blocks and buckets too, and then that the index holds everything below the
-    /// current end of the log.
+    /// current end of the log; durably if `sync`.
     ///
     /// # Errors
     /// As [`IndexWriter::drain`].
-    pub(crate) fn write_checkpoint(&mut self) -> Result<(), ReadError> {
+    pub(crate) fn write_checkpoint(&mut self, sync: bool) -> Result<(), ReadError> {
         let last_store_ms = self.shared.core.log.last_store_ms();
-        let mut step = self.begin();
+        let mut step = Step { sync, ..self.begin() };
         let confirmed = step.log_end;
         self.add_slices(&mut step)?;
         // The keys of a full slice that is not confirmed cannot be written yet, so they must be
@@ -272,7 +272,7 @@ impl IndexWriter {
                 unfinished.push(queue);
             }
             if step.batch.size_in_bytes() >= PIECE_BYTES {
-                let rest = Step { log_end: confirmed, ..Step::default() };
+                let rest = Step { log_end: confirmed, sync, ..Step::default() };
                 self.write(std::mem::replace(&mut step, rest))?;
             }
         }

@@ -1,21 +1,17 @@
-//! Segments made ahead of the writer by a helper thread: allocated on disk, never sparse, and
-//! backed with memory a few MiB before they are written to.
+//! Segments made ahead of the writer by a thread of their own: allocated on disk, never sparse.
 
 use std::{
-    fs::{self, File},
     io,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use rustix::fs::FallocateFlags;
-
-use super::segment::{Segment, Writer};
-use crate::{file, num::to_usize};
-
-/// One step of backing pages with memory: long enough to be cheap, short enough to keep ahead.
-const POPULATE_STEP_BYTES: u64 = 4 << 20;
+use super::segment::Writer;
+use crate::{
+    file::{self, DiskFile},
+    num::to_usize,
+};
 
 /// After a failed allocation the next is tried this much later: a full disk must not turn every
 /// append into a system call.
@@ -35,11 +31,6 @@ struct State {
     wish: Wish,
     ready: Option<Writer>,
     failure: Option<(Instant, Arc<str>)>,
-    populate: Option<Populate>,
-    /// The current segment is populated to its end: begin with the next one.
-    populate_ready: bool,
-    /// The kernel cannot do it, or there was no memory: the writer's own page faults will do.
-    populate_refused: bool,
     stop: bool,
 }
 
@@ -52,14 +43,6 @@ enum Wish {
     Wanted(u64),
     /// Being made right now: asking again would make it twice.
     Making,
-}
-
-/// A range of a segment that is about to be written.
-#[derive(Debug)]
-struct Populate {
-    segment: Arc<Segment>,
-    from: u64,
-    to: u64,
 }
 
 impl Allocator {
@@ -110,21 +93,6 @@ impl Allocator {
         }
     }
 
-    /// Asks for `from..to` of a segment to be backed with memory soon. A wish for the same segment
-    /// grows, one for another segment comes too late and is dropped.
-    pub(crate) fn populate(&self, segment: &Arc<Segment>, from: u64, to: u64) {
-        let mut state = self.lock();
-        if state.populate_refused {
-            return;
-        }
-        match &mut state.populate {
-            Some(job) if Arc::ptr_eq(&job.segment, segment) => job.to = job.to.max(to),
-            job => *job = Some(Populate { segment: Arc::clone(segment), from, to }),
-        }
-        state.populate_ready = to >= segment.limit_offset();
-        self.changed.notify_all();
-    }
-
     /// Ends [`Allocator::run`].
     pub(crate) fn stop(&self) {
         self.lock().stop = true;
@@ -135,16 +103,7 @@ impl Allocator {
     pub(crate) fn run(&self) {
         let mut state = self.lock();
         while !state.stop {
-            if let Some(step) = state.next_step() {
-                drop(state);
-                let refused = step.segment.populate(step.from, step.to).err();
-                state = self.lock();
-                if let Some(error) = refused {
-                    tracing::info!(%error, "segments are not populated ahead");
-                    state.populate_refused = true;
-                    state.populate = None;
-                }
-            } else if let Wish::Wanted(base_offset) = state.wish {
+            if let Wish::Wanted(base_offset) = state.wish {
                 state.wish = Wish::Making;
                 drop(state);
                 let made = create(&self.dir, base_offset, self.segment_size_bytes);
@@ -166,27 +125,6 @@ impl Allocator {
     }
 }
 
-impl State {
-    /// Splits one step off the range that is to be populated.
-    fn next_step(&mut self) -> Option<Populate> {
-        if self.populate.is_none() && self.populate_ready {
-            let segment = Arc::clone(self.ready.as_ref()?.segment());
-            let from = segment.base_offset();
-            let to = segment.limit_offset().min(from + POPULATE_STEP_BYTES);
-            self.populate_ready = false;
-            self.populate = Some(Populate { segment, from, to });
-        }
-        let job = self.populate.as_mut()?;
-        let to = job.to.min(job.from + POPULATE_STEP_BYTES);
-        let step = Populate { segment: Arc::clone(&job.segment), from: job.from, to };
-        job.from = to;
-        if job.from >= job.to {
-            self.populate = None;
-        }
-        Some(step)
-    }
-}
-
 /// The file name of the segment that starts at `base_offset`.
 pub(crate) fn name(base_offset: u64) -> String {
     format!("{base_offset:020}")
@@ -204,27 +142,23 @@ pub(crate) fn create(dir: &Path, base_offset: u64, size_bytes: u64) -> io::Resul
         return Err(io::Error::other(format!("{} exists already", path.display())));
     }
     let temporary = path.with_extension("tmp");
-    let made = File::options()
-        .create(true)
-        .truncate(true)
-        .read(true)
-        .write(true)
-        .open(&temporary)
-        .and_then(|file| {
-            rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size_bytes)?;
-            file.sync_all()?;
-            file::rename(&temporary, &path)?;
-            Writer::open(&file, base_offset, to_usize(size_bytes))
-        });
+    let made = DiskFile::create(&temporary).and_then(|file| {
+        file.allocate(size_bytes)?;
+        file.sync()?;
+        file::rename(&temporary, &path)?;
+        Writer::open(file, base_offset, to_usize(size_bytes))
+    });
     if made.is_err() {
         // Best effort: the first error is the one to report.
-        let _ignored = fs::remove_file(&temporary);
+        let _ignored = file::remove(&temporary);
     }
     made
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -241,7 +175,6 @@ mod tests {
         let file = fs::metadata(dir.path().join("00000000000001048576")).unwrap();
         assert_eq!(file.len(), 1 << 20);
         assert!(std::os::unix::fs::MetadataExt::blocks(&file) * 512 >= 1 << 20, "sparse");
-        allocator.populate(writer.segment(), 1 << 20, 2 << 20);
         allocator.stop();
         thread.join().unwrap();
     }
@@ -284,8 +217,6 @@ mod tests {
         for i in 0..50 {
             let writer = allocator.take(i << 16).unwrap();
             assert_eq!(writer.segment().base_offset(), i << 16);
-            // Wakes whoever waits, whatever it waits for.
-            allocator.populate(writer.segment(), i << 16, (i + 1) << 16);
             allocator.want((i + 1) << 16);
         }
         allocator.stop();

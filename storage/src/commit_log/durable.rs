@@ -3,15 +3,22 @@
 //!
 //! Two slots are written in turn, so that a write that is torn leaves the other one intact.
 
-use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
+use std::{io, os::unix::fs::FileExt, path::Path};
 
-use crate::{OpenError, file, file::failed, num::take};
+use crate::{
+    OpenError,
+    file::{self, DiskFile, failed},
+    num::take,
+};
+
+/// Its name in the store.
+pub(crate) const NAME: &str = "commitlog.watermark";
 
 const MAGIC: u32 = 0x424D_574D; // "BMWM"
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// Each slot has a page of its own: a page is what a disk tears.
 const SLOT_BYTES: u64 = 4096;
-const ENTRY_BYTES: usize = 28;
+const ENTRY_BYTES: usize = 36;
 const CLEAN: u16 = 1;
 
 /// What one slot says.
@@ -21,6 +28,8 @@ pub(crate) struct Mark {
     pub(crate) sequence: u64,
     /// Log offset up to which everything is on the disk.
     pub(crate) durable: u64,
+    /// RocksDB's sequence number up to which everything is on the disk.
+    pub(crate) index_sequence: u64,
     /// The store was closed in order: there is nothing beyond `durable`.
     pub(crate) clean: bool,
 }
@@ -28,7 +37,7 @@ pub(crate) struct Mark {
 /// The file `commitlog.watermark`.
 #[derive(Debug)]
 pub(crate) struct MarkFile {
-    file: File,
+    file: DiskFile,
     sequence: u64,
 }
 
@@ -38,25 +47,22 @@ impl MarkFile {
     /// # Errors
     /// Of the operating system.
     pub(crate) fn open(dir: &Path) -> Result<(Self, Option<Mark>), OpenError> {
-        let path = dir.join("commitlog.watermark");
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(failed("open", &path))?;
-        let length = file.metadata().map_err(failed("read", &path))?.len();
+        let path = dir.join(NAME);
+        let file = DiskFile::open_or_create(&path).map_err(failed("open", &path))?;
+        let length = file.file().metadata().map_err(failed("read", &path))?.len();
         if length < 2 * SLOT_BYTES {
-            file.set_len(2 * SLOT_BYTES)
-                .and_then(|()| file.sync_all())
+            // Written, not only made longer: a full disk must not stop it later.
+            file.write_at(&[0; 2 * 4096], 0)
+                .and_then(|()| file.sync())
                 .and_then(|()| file::sync_dir(dir))
                 .map_err(failed("create", &path))?;
         }
         let mut newest: Option<Mark> = None;
         for slot in 0..2 {
             let mut bytes = [0; ENTRY_BYTES];
-            file.read_exact_at(&mut bytes, slot * SLOT_BYTES).map_err(failed("read", &path))?;
+            file.file()
+                .read_exact_at(&mut bytes, slot * SLOT_BYTES)
+                .map_err(failed("read", &path))?;
             let mark = decode(&bytes);
             if mark.is_some_and(|mark| newest.is_none_or(|best| mark.sequence > best.sequence)) {
                 newest = mark;
@@ -66,15 +72,20 @@ impl MarkFile {
         Ok((Self { file, sequence }, newest))
     }
 
-    /// Records `durable`, durably.
+    /// Records what is durable, durably.
     ///
     /// # Errors
     /// The disk failed; treat it like a failed sync of the log.
-    pub(crate) fn write(&mut self, durable: u64, clean: bool) -> io::Result<()> {
+    pub(crate) fn write(
+        &mut self,
+        durable: u64,
+        index_sequence: u64,
+        clean: bool,
+    ) -> io::Result<()> {
         self.sequence += 1;
-        let mark = Mark { sequence: self.sequence, durable, clean };
-        self.file.write_all_at(&encode(mark), self.sequence % 2 * SLOT_BYTES)?;
-        self.file.sync_data()
+        let mark = Mark { sequence: self.sequence, durable, index_sequence, clean };
+        self.file.write_at(&encode(mark), self.sequence % 2 * SLOT_BYTES)?;
+        self.file.sync()
     }
 }
 
@@ -85,6 +96,7 @@ fn encode(mark: Mark) -> Vec<u8> {
     bytes.extend_from_slice(&if mark.clean { CLEAN } else { 0 }.to_be_bytes());
     bytes.extend_from_slice(&mark.sequence.to_be_bytes());
     bytes.extend_from_slice(&mark.durable.to_be_bytes());
+    bytes.extend_from_slice(&mark.index_sequence.to_be_bytes());
     bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
     bytes
 }
@@ -95,11 +107,13 @@ fn decode(bytes: &[u8]) -> Option<Mark> {
     let (version, rest) = take!(u16, rest)?;
     let (flags, rest) = take!(u16, rest)?;
     let (sequence, rest) = take!(u64, rest)?;
-    let (durable, _) = take!(u64, rest)?;
+    let (durable, rest) = take!(u64, rest)?;
+    let (index_sequence, _) = take!(u64, rest)?;
     let intact = crc32fast::hash(body) == u32::from_be_bytes(*crc);
     (intact && magic == MAGIC && version == VERSION).then_some(Mark {
         sequence,
         durable,
+        index_sequence,
         clean: flags & CLEAN != 0,
     })
 }
@@ -113,20 +127,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mut file, mark) = MarkFile::open(dir.path()).unwrap();
         assert_eq!(mark, None);
-        file.write(100, false).unwrap();
-        file.write(200, true).unwrap();
+        file.write(100, 7, false).unwrap();
+        file.write(200, 8, true).unwrap();
+        let second = Mark { sequence: 2, durable: 200, index_sequence: 8, clean: true };
         let (mut file, mark) = MarkFile::open(dir.path()).unwrap();
-        assert_eq!(mark, Some(Mark { sequence: 2, durable: 200, clean: true }));
-        file.write(300, false).unwrap();
+        assert_eq!(mark, Some(second));
+        file.write(300, 9, false).unwrap();
         // Tear the newest.
-        file.file.write_all_at(&[0xFF], SLOT_BYTES + 20).unwrap();
+        file.file.write_at(&[0xFF], SLOT_BYTES + 20).unwrap();
         let (_, mark) = MarkFile::open(dir.path()).unwrap();
-        assert_eq!(mark, Some(Mark { sequence: 2, durable: 200, clean: true }));
+        assert_eq!(mark, Some(second));
     }
 
     #[test]
     fn every_flipped_bit_is_noticed() {
-        let bytes = encode(Mark { sequence: 7, durable: 1 << 40, clean: false });
+        let bytes =
+            encode(Mark { sequence: 7, durable: 1 << 40, index_sequence: 1 << 33, clean: false });
         assert_eq!(bytes.len(), ENTRY_BYTES);
         assert!(decode(&bytes).is_some());
         for at in 0..bytes.len() * 8 {

@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::durable::MarkFile;
 use crate::{FlushMode, core::Core};
 
 /// The durable watermark is written at most this often, because it costs a sync of its own.
@@ -17,16 +16,15 @@ const MARK_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Flusher {
     core: Arc<Core>,
-    mark: MarkFile,
     marked: u64,
     marked_at: Instant,
 }
 
 impl Flusher {
-    /// `mark` says that everything up to the current end is durable.
-    pub(crate) fn new(core: Arc<Core>, mark: MarkFile) -> Self {
+    /// Recovery has written the durable watermark for the current end.
+    pub(crate) fn new(core: Arc<Core>) -> Self {
         let marked = core.log.flushed();
-        Self { core, mark, marked, marked_at: Instant::now() }
+        Self { core, marked, marked_at: Instant::now() }
     }
 
     /// Syncs until the store fails, or closes: then once more. Unpark the thread to make it look.
@@ -36,7 +34,7 @@ impl Flusher {
             if self.core.health.check().is_err() {
                 return;
             }
-            if let Err(error) = self.sync_once(closing) {
+            if let Err(error) = self.sync_once() {
                 // No second try: it would succeed over data that is lost.
                 self.core.fail(&format!("the commit log cannot be synced: {error}"));
             }
@@ -55,20 +53,19 @@ impl Flusher {
         }
     }
 
-    fn sync_once(&mut self, closing: bool) -> io::Result<()> {
+    fn sync_once(&mut self) -> io::Result<()> {
         let log = &self.core.log;
         let (from, to) = (log.flushed(), log.appended());
         // In the order of the log: a record is durable only if everything before it is.
         for segment in log.segments_between(from, to) {
-            segment.sync(from, to)?;
+            segment.sync()?;
         }
         log.set_flushed(to);
         if self.core.config.flush == FlushMode::Sync {
             log.confirmed.advance(to);
         }
-        let due = self.marked_at.elapsed() >= MARK_INTERVAL;
-        if closing || (to > self.marked && due) {
-            self.mark.write(to, closing)?;
+        if to > self.marked && self.marked_at.elapsed() >= MARK_INTERVAL {
+            self.core.mark().write(to, self.core.index.durable_sequence(), false)?;
             self.marked = to;
             self.marked_at = Instant::now();
         }

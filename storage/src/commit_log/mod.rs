@@ -8,7 +8,7 @@ pub(crate) mod durable;
 pub(crate) mod flush;
 pub(crate) mod recover;
 pub(crate) mod scan;
-#[expect(unsafe_code, reason = "the only module that touches mapped memory; see its three rules")]
+#[expect(unsafe_code, reason = "the only module that reads mapped memory; see its three rules")]
 pub(crate) mod segment;
 pub(crate) mod writer;
 
@@ -114,12 +114,14 @@ impl CommitLog {
     }
 
     /// The verified record that starts at `offset`; `None` if no confirmed record starts there.
+    /// Blocking.
     ///
     /// # Errors
-    /// [`ReadError::Damaged`] when what starts there says it is that record and is damaged.
+    /// [`ReadError::Damaged`] when what starts there says it is that record and is damaged,
+    /// [`ReadError::Disk`] when it cannot be read.
     pub(crate) fn record(&self, offset: u64) -> Result<Option<Bytes>, ReadError> {
-        let Some(size) = self.record_size(offset) else { return Ok(None) };
-        let Some(bytes) = self.read(offset, size) else { return Ok(None) };
+        let Some(size) = self.record_size(offset)? else { return Ok(None) };
+        let Some(bytes) = self.read_cold(offset, size)? else { return Ok(None) };
         match check(&bytes, offset) {
             Ok(_) => Ok(Some(bytes)),
             Err(reason) if reason == WRONG_OFFSET => Ok(None),
@@ -127,12 +129,30 @@ impl CommitLog {
         }
     }
 
-    /// When the record at `offset` was stored, Unix ms; its body is not verified.
-    pub(crate) fn store_time(&self, offset: u64) -> Result<Option<i64>, ReadError> {
-        let Some(size) = self.record_size(offset) else { return Ok(None) };
+    /// Bytes of the log, copied from the disk; `None` when they are not all there in one segment.
+    /// Blocking.
+    ///
+    /// # Errors
+    /// [`ReadError::Disk`].
+    pub(crate) fn read_cold(&self, offset: u64, len: usize) -> Result<Option<Bytes>, ReadError> {
         let Some(segment) = self.segment_at(offset) else { return Ok(None) };
-        let Some(bytes) = segment.get(offset, size) else { return Ok(None) };
-        let record = RecordView::parse(bytes).map_err(|error| ReadError::Damaged {
+        match segment.read_copy(offset, len) {
+            Ok(bytes) => Ok(bytes.map(Bytes::from)),
+            Err(error) => {
+                let reason = error.to_string();
+                Err(ReadError::Disk { log_offset: LogOffset(offset), reason })
+            }
+        }
+    }
+
+    /// When the record at `offset` was stored, Unix ms; its body is not verified. Blocking.
+    ///
+    /// # Errors
+    /// As [`CommitLog::record`].
+    pub(crate) fn store_time(&self, offset: u64) -> Result<Option<i64>, ReadError> {
+        let Some(size) = self.record_size(offset)? else { return Ok(None) };
+        let Some(bytes) = self.read_cold(offset, size)? else { return Ok(None) };
+        let record = RecordView::parse(&bytes).map_err(|error| ReadError::Damaged {
             log_offset: LogOffset(offset),
             reason: error.to_string(),
         })?;
@@ -140,17 +160,14 @@ impl CommitLog {
     }
 
     /// Size of the record that seems to start at `offset`, if it ends within what is confirmed.
-    fn record_size(&self, offset: u64) -> Option<usize> {
-        let confirmed = self.confirmed.get();
-        let segment = self.segment_at(offset)?;
-        let head = segment.get(offset, protocol::record::BLANK_BYTES)?;
-        match frame_len(head)? {
-            Head::Record { size, .. } => {
-                let end = offset.checked_add(u64::from(size))?;
-                (end <= confirmed).then(|| to_usize(u64::from(size)))
-            }
-            Head::Blank { .. } => None,
-        }
+    fn record_size(&self, offset: u64) -> Result<Option<usize>, ReadError> {
+        let Some(head) = self.read_cold(offset, protocol::record::BLANK_BYTES)? else {
+            return Ok(None);
+        };
+        let Some(Head::Record { size, .. }) = frame_len(&head) else { return Ok(None) };
+        let end = offset.checked_add(u64::from(size));
+        let confirmed = end.is_some_and(|end| end <= self.confirmed.get());
+        Ok(confirmed.then(|| to_usize(u64::from(size))))
     }
 }
 

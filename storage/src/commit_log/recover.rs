@@ -8,17 +8,15 @@ use std::{
     sync::Arc,
 };
 
-use rustix::fs::FallocateFlags;
-
 use super::{
     CommitLog, allocate,
-    durable::{Mark, MarkFile},
+    durable::{self, Mark, MarkFile},
     scan::{Scanner, Step},
     segment,
 };
 use crate::{
     LogOffset, OpenError,
-    file::{self, failed},
+    file::{self, DiskFile, failed},
     num::to_usize,
     recovery::Cut,
 };
@@ -57,15 +55,16 @@ pub(crate) fn open(
     dir: &Path,
     segment_size_bytes: u64,
     checkpoint: u64,
+    (mut mark_file, mark): (MarkFile, Option<Mark>),
 ) -> Result<Opened, OpenError> {
     let log_dir = dir.join("commitlog");
     file::create_dir(&log_dir).map_err(failed("create", &log_dir))?;
     let mut found = list(&log_dir)?;
-    let (mut mark_file, mark) = MarkFile::open(dir)?;
     let durable = durable_start(&found, mark, checkpoint);
     let stray = contiguous(&log_dir, &mut found, durable)?;
+    let clean = mark.is_some_and(|mark| mark.clean) && nothing_behind(&found, durable)?;
     let (end, reason) = match mark {
-        Some(mark) if mark.clean => (durable, None),
+        Some(_) if clean => (durable, None),
         Some(_) => find_end(&found, durable, durable)?,
         None => find_end(&found, durable, checkpoint)?,
     };
@@ -73,14 +72,31 @@ pub(crate) fn open(
     if let Some(cut) = &cut {
         tracing::warn!(at = %cut.at, reason = cut.reason, "the torn tail of the log is cut");
     }
-    let clean = mark.is_some_and(|mark| mark.clean);
     cut_behind(dir, &mut found, stray, (end, clean))?;
     let (segments, current) = map(&log_dir, &mut found, (durable, end), segment_size_bytes)?;
     // From here on a stop is not clean, and what was recovered must not be cut by a later one.
-    let path = dir.join("commitlog.watermark");
-    mark_file.write(end, false).map_err(failed("write", path))?;
+    let index_sequence = mark.map_or(0, |mark| mark.index_sequence);
+    let path = dir.join(durable::NAME);
+    mark_file.write(end, index_sequence, false).map_err(failed("write", path))?;
     let log = Arc::new(CommitLog::new(segments, end));
     Ok(Opened { log, current, mark: mark_file, found, end, cut })
+}
+
+/// Whether the log really ends where it was closed. If not, another program has appended to it.
+fn nothing_behind(found: &[Found], end: u64) -> Result<bool, OpenError> {
+    let Some(segment) = found.iter().find(|segment| segment.limit_offset() > end) else {
+        return Ok(true);
+    };
+    let failed = || failed("read", &segment.path);
+    let mut scanner = Scanner::open(&segment.path, segment.base_offset).map_err(failed())?;
+    let nothing = match scanner.step(end.max(segment.base_offset)).map_err(failed())? {
+        Step::Empty => true,
+        Step::Filled | Step::Record(_) | Step::Invalid(_) => false,
+    };
+    if !nothing {
+        tracing::warn!(end, "there is more in the log than when it was closed; it is verified");
+    }
+    Ok(nothing)
 }
 
 /// Where verification starts: everything before was durable, so it is not torn.
@@ -105,7 +121,7 @@ fn list(dir: &Path) -> Result<Vec<Found>, OpenError> {
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
         if path.extension().is_some_and(|extension| extension == "tmp") {
-            fs::remove_file(&path).map_err(failed("remove", &path))?;
+            file::remove(&path).map_err(failed("remove", &path))?;
         } else if let (20, Ok(base_offset)) = (name.len(), name.parse()) {
             let len = entry.metadata().map_err(failed("read", &path))?.len();
             found.push(Found { base_offset, len, path });
@@ -198,13 +214,10 @@ fn cut_behind(
         return Ok(());
     };
     let at = end - last.base_offset;
-    File::options()
-        .read(true)
-        .write(true)
-        .open(&last.path)
+    DiskFile::open(&last.path)
         .and_then(|file| {
-            zero(&file, at, last.len)?;
-            file.sync_all()
+            file.zero(at, last.len)?;
+            file.sync()
         })
         .map_err(failed("zero the end of", &last.path))
 }
@@ -214,35 +227,13 @@ fn take_away(dir: &Path, segment: &Found) -> Result<(), OpenError> {
     let mut head = [0; protocol::record::BLANK_BYTES];
     let read = File::open(&segment.path).and_then(|file| file.read_exact_at(&mut head, 0));
     if read.is_err() || head.iter().all(|&byte| byte == 0) {
-        return fs::remove_file(&segment.path).map_err(failed("remove", &segment.path));
+        return file::remove(&segment.path).map_err(failed("remove", &segment.path));
     }
     let cut_dir = dir.join("cut");
     file::create_dir(&cut_dir).map_err(failed("create", &cut_dir))?;
     let kept = cut_dir.join(allocate::name(segment.base_offset));
     tracing::warn!(segment = %segment.path.display(), kept = %kept.display(), "segment set aside");
     file::rename(&segment.path, &kept).map_err(failed("set aside", &segment.path))
-}
-
-/// Makes `from..to` of a file read as zeros, its blocks still reserved.
-fn zero(file: &File, from: u64, to: u64) -> std::io::Result<()> {
-    let quick = rustix::fs::fallocate(file, FallocateFlags::ZERO_RANGE, from, to - from);
-    if quick.is_ok() {
-        return Ok(());
-    }
-    // Not every file system can; write zeros over what is not zero.
-    let zeros = vec![0; 1 << 20];
-    let mut bytes = vec![0; 1 << 20];
-    let mut at = from;
-    while at < to {
-        let len = to_usize((to - at).min(1 << 20));
-        let (bytes, zeros) = (bytes.split_at_mut(len).0, zeros.split_at(len).0);
-        file.read_exact_at(bytes, at)?;
-        if bytes != zeros {
-            file.write_all_at(zeros, at)?;
-        }
-        at += 1 << 20;
-    }
-    Ok(())
 }
 
 /// Maps the segments and syncs what was not known to be durable. The last one is written on.
@@ -255,14 +246,13 @@ fn map(
     let mut segments = Vec::with_capacity(found.len() + 1);
     let mut current = None;
     for at in found.iter() {
-        let mut writer = File::options()
-            .read(true)
-            .write(true)
-            .open(&at.path)
-            .and_then(|file| segment::Writer::open(&file, at.base_offset, to_usize(at.len)))
+        let mut writer = DiskFile::open(&at.path)
+            .and_then(|file| segment::Writer::open(file, at.base_offset, to_usize(at.len)))
             .map_err(failed("map", &at.path))?;
-        writer.adopt(durable, end);
-        writer.segment().sync(durable, end).map_err(failed("sync", &at.path))?;
+        writer.adopt(durable, end).map_err(failed("write", &at.path))?;
+        if at.limit_offset() > durable {
+            writer.segment().sync().map_err(failed("sync", &at.path))?;
+        }
         segments.push(Arc::clone(writer.segment()));
         current = Some(writer);
     }

@@ -1,11 +1,13 @@
-//! One file of the commit log, mapped for its whole life.
+//! One file of the commit log: written through its descriptor, read through a mapping.
 //!
-//! This is the only module in the workspace that may use `unsafe`. Three rules make it sound, and
+//! Writes are `pwrite`: a disk that fails is an error to handle, where a store to mapped memory
+//! would be a signal, and no page is backed or written back that was not written to. This is the
+//! only module in the workspace that may use `unsafe`, for reading. Three rules make it sound, and
 //! each is held by a type, not by convention:
 //!
 //! 1. **One writer.** Bytes are written only through [`Writer`], which is created once per
 //!    segment, is not `Clone`, and writes by `&mut self`.
-//! 2. **Bytes below `published` never change.** The writer copies first and then moves `published`
+//! 2. **Bytes below `published` never change.** The writer writes first and then moves `published`
 //!    forward with `Release`; a reader loads it with `Acquire` and sees only what lies below.
 //! 3. **The file never shrinks while mapped.** Its length is checked at [`Writer::open`]; recovery
 //!    cuts before any [`Segment`] exists.
@@ -13,9 +15,9 @@
 mod map;
 
 use std::{
-    fs::File,
     io,
     ops::Range,
+    os::unix::fs::FileExt,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -25,14 +27,18 @@ use std::{
 use bytes::Bytes;
 use map::Map;
 
-use crate::num::{to_u64, to_usize};
+use crate::{
+    file::DiskFile,
+    num::{to_u64, to_usize},
+};
 
-/// No supported machine has smaller pages.
-const PAGE_BYTES: usize = 4096;
+/// What recovery keeps is written again in steps of this size.
+const ADOPT_STEP_BYTES: usize = 1 << 20;
 
-/// A mapped file of fixed length. Readers share it by `Arc`.
+/// A file of fixed length. Readers share it by `Arc`.
 #[derive(Debug)]
 pub(crate) struct Segment {
+    file: DiskFile,
     map: Map,
     /// Commit log offset, in bytes, of this segment's first byte.
     base_offset: u64,
@@ -47,16 +53,23 @@ pub(crate) struct Writer {
 }
 
 impl Segment {
-    /// The bytes at commit log offsets `offset..offset + len`, or `None` when they are not all
-    /// published in this segment.
-    pub(crate) fn get(&self, offset: u64, len: usize) -> Option<&[u8]> {
-        self.range(offset, len).map(|range| self.slice(range))
-    }
-
-    /// As [`Segment::get`], but the bytes keep the segment mapped and can travel.
+    /// The bytes at commit log offsets `offset..offset + len`, which keep the segment mapped; or
+    /// `None` when they are not all published in this segment.
     pub(crate) fn read(self: &Arc<Self>, offset: u64, len: usize) -> Option<Bytes> {
         let range = self.range(offset, len)?;
         Some(Bytes::from_owner(View { segment: Arc::clone(self), range }))
+    }
+
+    /// As [`Segment::read`], but copies the bytes from the file: a sector that cannot be read is an
+    /// error here, and a signal through the mapping.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    pub(crate) fn read_copy(&self, offset: u64, len: usize) -> io::Result<Option<Vec<u8>>> {
+        let Some(range) = self.range(offset, len) else { return Ok(None) };
+        let mut bytes = vec![0; range.len()];
+        self.file.file().read_exact_at(&mut bytes, to_u64(range.start))?;
+        Ok(Some(bytes))
     }
 
     fn range(&self, offset: u64, len: usize) -> Option<Range<usize>> {
@@ -89,34 +102,22 @@ impl Segment {
         self.base_offset + to_u64(self.map.len())
     }
 
-    /// The part of commit log offsets `from..to` that lies in this segment, if any.
-    fn part(&self, from: u64, to: u64) -> Option<Range<usize>> {
-        let from = from.max(self.base_offset);
-        let to = to.min(self.limit_offset());
-        (from < to).then(|| to_usize(from - self.base_offset)..to_usize(to - self.base_offset))
-    }
-
-    /// Makes the part of `from..to` that lies here durable.
+    /// Makes everything that was written durable.
     ///
     /// # Errors
     /// The disk failed. The caller must not try again: the kernel reports a failure once and takes
     /// the pages for clean afterwards.
-    pub(crate) fn sync(&self, from: u64, to: u64) -> io::Result<()> {
-        self.part(from, to).map_or(Ok(()), |range| self.map.sync(range.start, range.len()))
-    }
-
-    /// Backs the part of `from..to` that lies here with memory.
-    ///
-    /// # Errors
-    /// The kernel is older than 5.14, or memory or disk are short; appending will find out.
-    pub(crate) fn populate(&self, from: u64, to: u64) -> io::Result<()> {
-        self.part(from, to).map_or(Ok(()), |range| self.map.populate(range.start, range.len()))
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync()
     }
 
     /// Lets the kernel read ahead in a segment that is not written to any more.
     pub(crate) fn allow_read_ahead(&self) {
-        if let Err(error) = self.map.read_ahead(true) {
-            tracing::debug!(%error, base_offset = self.base_offset, "madvise refused");
+        let allowed = self.map.read_ahead(true).and_then(|()| {
+            Ok(rustix::fs::fadvise(self.file.file(), 0, None, rustix::fs::Advice::Normal)?)
+        });
+        if let Err(error) = allowed {
+            tracing::debug!(%error, base_offset = self.base_offset, "advice refused");
         }
     }
 }
@@ -127,10 +128,11 @@ impl Writer {
     ///
     /// # Errors
     /// The file is shorter or cannot be mapped.
-    pub(crate) fn open(file: &File, base_offset: u64, size_bytes: usize) -> io::Result<Self> {
-        let map = Map::new(file, size_bytes)?;
+    pub(crate) fn open(file: DiskFile, base_offset: u64, size_bytes: usize) -> io::Result<Self> {
+        let map = Map::new(file.file(), size_bytes)?;
         map.read_ahead(false)?;
-        let segment = Arc::new(Segment { map, base_offset, published: AtomicUsize::new(0) });
+        rustix::fs::fadvise(file.file(), 0, None, rustix::fs::Advice::Random)?;
+        let segment = Arc::new(Segment { file, map, base_offset, published: AtomicUsize::new(0) });
         Ok(Self { segment })
     }
 
@@ -149,57 +151,55 @@ impl Writer {
         self.segment.map.len() - self.segment.published.load(Ordering::Relaxed)
     }
 
-    /// Publishes what the file holds up to commit log offset `end`, and marks the part from
-    /// `volatile_from` on as changed, so that the next [`Segment::sync`] really writes it: after a
+    /// Publishes what the file holds up to commit log offset `end`, and writes the part from
+    /// `volatile_from` on once more, so that the next [`Segment::sync`] really writes it: after a
     /// failed sync the kernel takes pages for clean that never reached the disk.
-    pub(crate) fn adopt(&mut self, volatile_from: u64, end: u64) {
-        let published = self.segment.published.load(Ordering::Relaxed);
-        let Some(range) = self.segment.part(self.segment.base_offset, end) else { return };
-        let volatile_from =
-            to_usize(volatile_from.saturating_sub(self.segment.base_offset)).max(published);
-        let first_page = volatile_from - volatile_from % PAGE_BYTES;
-        for page in (first_page..range.end).step_by(PAGE_BYTES) {
-            let at = page.max(volatile_from);
-            // SAFETY: `at < range.end <= map.len()`, so the pointer stays inside the mapping.
-            let byte = unsafe { self.segment.map.as_mut_ptr().add(at) };
-            // SAFETY: the byte is mapped, and initialised because files are.
-            let value = unsafe { byte.read_volatile() };
-            // SAFETY: the byte lies beyond `published`, so no reader sees it; `&mut self` on the
-            // only writer excludes a second one.
-            unsafe { byte.write_volatile(value) };
+    ///
+    /// # Errors
+    /// Of the operating system; nothing is published.
+    pub(crate) fn adopt(&mut self, volatile_from: u64, end: u64) -> io::Result<()> {
+        let Segment { file, map, base_offset, published } = &*self.segment;
+        let end = to_usize(end.saturating_sub(*base_offset)).min(map.len());
+        let mut at = to_usize(volatile_from.saturating_sub(*base_offset))
+            .max(published.load(Ordering::Relaxed));
+        let mut bytes = vec![0; ADOPT_STEP_BYTES.min(end.saturating_sub(at))];
+        while at < end {
+            let len = (end - at).min(ADOPT_STEP_BYTES);
+            let (step, _) = bytes.split_at_mut(len);
+            file.file().read_exact_at(step, to_u64(at))?;
+            file.write_at(step, to_u64(at))?;
+            at += len;
         }
-        self.segment.published.store(range.end.max(published), Ordering::Release);
+        published.fetch_max(end, Ordering::Release);
+        Ok(())
     }
 
-    /// Appends `bytes` and returns their commit log offset, or `None` when the segment has no room
-    /// left for them.
-    pub(crate) fn append(&mut self, bytes: &[u8]) -> Option<u64> {
-        let start = self.copy(bytes)?;
+    /// Appends `bytes`, which must fit.
+    ///
+    /// # Errors
+    /// The disk failed, or there is no room; nothing is published, and what the file holds behind
+    /// [`Writer::end_offset`] is unknown: do not append again.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let start = self.segment.published.load(Ordering::Relaxed);
+        if bytes.len() > self.remaining() {
+            return Err(io::Error::other("the segment has no room for the records"));
+        }
+        self.segment.file.write_at(bytes, to_u64(start))?;
         self.segment.published.store(start + bytes.len(), Ordering::Release);
-        Some(self.segment.base_offset + to_u64(start))
+        Ok(())
     }
 
     /// Ends the segment: writes `head` and publishes everything up to the end of the file. `head`
     /// is left out when it does not fit.
-    pub(crate) fn fill(&mut self, head: &[u8]) {
-        self.copy(head);
-        self.segment.published.store(self.segment.map.len(), Ordering::Release);
-    }
-
-    /// Copies `bytes` behind what is published and returns where they start in the segment.
-    fn copy(&mut self, bytes: &[u8]) -> Option<usize> {
-        let start = self.segment.published.load(Ordering::Relaxed);
-        let end = start.checked_add(bytes.len())?;
-        if end > self.segment.map.len() {
-            return None;
+    ///
+    /// # Errors
+    /// As [`Writer::append`].
+    pub(crate) fn fill(&mut self, head: &[u8]) -> io::Result<()> {
+        if head.len() <= self.remaining() {
+            self.append(head)?;
         }
-        // SAFETY: `start <= published <= map.len()`, so the pointer stays inside the mapping.
-        let target = unsafe { self.segment.map.as_mut_ptr().add(start) };
-        // SAFETY: `start..end` lies in the mapping (checked above) and beyond `published`, so no
-        // reader sees it; `&mut self` on the only writer excludes a second copy; `bytes` is a live
-        // borrow and cannot overlap bytes that no reference may point to yet.
-        unsafe { bytes.as_ptr().copy_to_nonoverlapping(target, bytes.len()) };
-        Some(start)
+        self.segment.published.store(self.segment.map.len(), Ordering::Release);
+        Ok(())
     }
 }
 

@@ -1,22 +1,11 @@
-//! Appending to the log: which segment, where in it, and staying ahead with memory.
+//! Appending to the log: which segment, and where in it.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, io, sync::Arc};
 
 use protocol::record::{BLANK_BYTES, blank};
 
 use super::{CommitLog, allocate::Allocator, segment};
 use crate::num::{to_u64, to_usize};
-
-/// Memory is prepared at least this far ahead of the end of the log…
-const AHEAD_MIN_BYTES: u64 = 4 << 20;
-/// …and at most this far, when it is used up quickly.
-const AHEAD_MAX_BYTES: u64 = 64 << 20;
-/// Two wishes for memory within this time mean a busy log.
-const BUSY: Duration = Duration::from_millis(50);
 
 /// The end of the log. There is one, behind the append lock.
 #[derive(Debug)]
@@ -27,11 +16,6 @@ pub(crate) struct LogWriter {
     /// Segments that follow `current`, taken before anything of a batch is written.
     next: VecDeque<segment::Writer>,
     segment_size_bytes: u64,
-    /// Log offset up to which memory was asked for.
-    populated: u64,
-    ahead_bytes: u64,
-    /// When memory was asked for last.
-    asked: Option<Instant>,
 }
 
 impl LogWriter {
@@ -41,20 +25,8 @@ impl LogWriter {
         current: segment::Writer,
         segment_size_bytes: u64,
     ) -> Self {
-        let populated = current.end_offset();
         allocator.want(current.segment().limit_offset());
-        let mut writer = Self {
-            log,
-            allocator,
-            current,
-            next: VecDeque::new(),
-            segment_size_bytes,
-            populated,
-            ahead_bytes: AHEAD_MIN_BYTES,
-            asked: None,
-        };
-        writer.populate_ahead();
-        writer
+        Self { log, allocator, current, next: VecDeque::new(), segment_size_bytes }
     }
 
     /// Log offset that the next record gets if it fits.
@@ -93,42 +65,25 @@ impl LogWriter {
     }
 
     /// Ends the current segment and begins the next, which [`LogWriter::reserve`] has taken.
-    pub(crate) fn roll(&mut self) {
+    ///
+    /// # Errors
+    /// The disk failed: do not append again.
+    pub(crate) fn roll(&mut self) -> io::Result<()> {
         let next = self.next.pop_front().expect("reserve() has counted the segments");
         let remaining = u32::try_from(self.current.remaining()).unwrap_or(u32::MAX);
-        self.current.fill(&blank(remaining));
+        self.current.fill(&blank(remaining))?;
         self.current.segment().allow_read_ahead();
         self.log.push_segment(next.segment());
         self.current = next;
-        self.populated = self.current.segment().base_offset();
-        self.populate_ahead();
+        Ok(())
     }
 
-    /// Writes records that fit, as one copy.
-    pub(crate) fn write(&mut self, records: &[u8]) {
-        self.current.append(records).expect("fits() was asked for every record");
-        if self.end() + self.ahead_bytes / 2 >= self.populated {
-            self.populate_ahead();
-        }
-    }
-
-    fn populate_ahead(&mut self) {
-        let limit = self.current.segment().limit_offset();
-        if self.populated >= limit {
-            return;
-        }
-        self.ahead_bytes = if self.asked.is_some_and(|asked| asked.elapsed() < BUSY) {
-            (self.ahead_bytes * 2).min(AHEAD_MAX_BYTES)
-        } else {
-            AHEAD_MIN_BYTES
-        };
-        self.asked = Some(Instant::now());
-        let from = self.populated.max(self.end());
-        let to = (self.end() + self.ahead_bytes).min(limit);
-        if from < to {
-            self.allocator.populate(self.current.segment(), from, to);
-            self.populated = to;
-        }
+    /// Writes records that fit, with one system call.
+    ///
+    /// # Errors
+    /// The disk failed: do not append again.
+    pub(crate) fn write(&mut self, records: &[u8]) -> io::Result<()> {
+        self.current.append(records)
     }
 }
 

@@ -13,12 +13,18 @@ pub(crate) mod topic;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock, RwLockReadGuard},
+    sync::{
+        PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, WriteBatch, WriteOptions};
 
 use crate::{OpenError, ReadError, file};
+
+/// Its directory in the store. RocketMQ keeps files of its own in `index`.
+pub(crate) const DIR: &str = "rocksdb";
 
 /// Names of the families, as on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,18 +70,20 @@ impl Family {
 pub(crate) struct Index {
     db: RwLock<Option<DB>>,
     path: PathBuf,
+    /// RocksDB's sequence number up to which everything is on the disk, or a smaller one.
+    durable_sequence: AtomicU64,
 }
 
 /// RocksDB, open for as long as this lives.
 pub(crate) struct Guard<'a>(RwLockReadGuard<'a, Option<DB>>);
 
 impl Index {
-    /// Opens the index in `dir/index`, creating it when it does not exist.
+    /// Opens the index in `dir/rocksdb`, creating it when it does not exist.
     ///
     /// # Errors
     /// [`OpenError`].
     pub(crate) fn open(dir: &Path, block_cache_bytes: usize) -> Result<Self, OpenError> {
-        let path = dir.join("index");
+        let path = dir.join(DIR);
         file::create_dir(&path).map_err(file::failed("create", &path))?;
         let cache = rocksdb::Cache::new_lru_cache(block_cache_bytes);
         let families = Family::ALL.map(|family| {
@@ -83,7 +91,7 @@ impl Index {
         });
         let db = DB::open_cf_descriptors(&options::of_database(), &path, families)
             .map_err(|source| OpenError::Index { path: path.clone(), source })?;
-        Ok(Self { db: RwLock::new(Some(db)), path })
+        Ok(Self { db: RwLock::new(Some(db)), path, durable_sequence: AtomicU64::new(0) })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -108,7 +116,25 @@ impl Index {
     pub(crate) fn write(&self, batch: WriteBatch, sync: bool) -> Result<(), ReadError> {
         let mut options = WriteOptions::default();
         options.set_sync(sync);
-        self.db()?.db().write_opt(batch, &options).map_err(read_error)
+        let guard = self.db()?;
+        guard.db().write_opt(batch, &options).map_err(read_error)?;
+        if sync {
+            // There is one writer, so nothing was written in between.
+            let sequence = guard.db().latest_sequence_number();
+            self.durable_sequence.fetch_max(sequence, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// RocksDB's sequence number up to which everything is known to be on the disk; 0 until
+    /// something was synced.
+    pub(crate) fn durable_sequence(&self) -> u64 {
+        self.durable_sequence.load(Ordering::Acquire)
+    }
+
+    /// Says what was durable before this process opened the index.
+    pub(crate) fn set_durable_sequence(&self, sequence: u64) {
+        self.durable_sequence.fetch_max(sequence, Ordering::Release);
     }
 
     /// Closes RocksDB. Later reads fail.

@@ -78,7 +78,7 @@ impl Scratch {
         fs::create_dir(&path).unwrap();
         copy(&self.path().join("commitlog.watermark"), &path.join("commitlog.watermark"));
         // A flush or compaction in between would give a mixture that never was on the disk.
-        let (from, to) = (self.path().join("index"), path.join("index"));
+        let (from, to) = (self.path().join("rocksdb"), path.join("rocksdb"));
         loop {
             let before = names(&from);
             copy(&from, &to);

@@ -143,7 +143,7 @@ fn damage_below_the_durable_end_is_reported_and_nothing_is_cut() {
     store.close();
     let mark = "commitlog.watermark";
     copy(&scratch.path().join(mark), &image.path().join(mark));
-    replace(&early.path().join("index"), &image.path().join("index"));
+    replace(&early.path().join("rocksdb"), &image.path().join("rocksdb"));
     write_at(&image, end_of(&results[40]) - 20, b"?");
     write_at(&image, results[70].log_offset.0, &[0; 40]);
     write_at(&image, results[71].log_offset.0, &[0xAA; 40]);
@@ -215,14 +215,14 @@ fn index_behind_the_log_is_brought_up_to_date() {
     store.close();
     drop(store);
     let old = scratch.dir.path().join("old index");
-    copy(&scratch.path().join("index"), &old);
+    copy(&scratch.path().join("rocksdb"), &old);
     let store = scratch.open();
     let first = store.topic("T").unwrap();
     send(&store, &first, 0, &numbered("k", 1_000..3_500));
     store.commit_offset("G", &first, 0, QueueOffset(3_000));
     store.close();
     drop((store, first));
-    replace(&old, &scratch.path().join("index"));
+    replace(&old, &scratch.path().join("rocksdb"));
     let store = scratch.open();
     assert_eq!(store.recovery().replayed_records, 2_500);
     check_and_append(&store, 3_500);
@@ -321,12 +321,12 @@ fn missing_files_are_errors_that_say_what_to_do() {
     let error = open(&image);
     assert!(matches!(error, OpenError::LogShort { end: LogOffset(131_072), .. }), "{error}");
     let image = scratch.crash_image();
-    fs::remove_dir_all(image.path().join("index")).unwrap();
+    fs::remove_dir_all(image.path().join("rocksdb")).unwrap();
     let error = open(&image);
     assert!(matches!(error, OpenError::IndexMissing { .. }), "{error}");
     assert!(error.to_string().contains("restore the index directory"), "{error}");
     let image = scratch.crash_image();
-    fs::write(image.path().join("index/CURRENT"), "nonsense").unwrap();
+    fs::write(image.path().join("rocksdb/CURRENT"), "nonsense").unwrap();
     let error = open(&image);
     assert!(matches!(error, OpenError::Index { .. }), "{error}");
 }

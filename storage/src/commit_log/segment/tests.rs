@@ -1,26 +1,35 @@
-//! Tests of the mapped segment; they run under Miri too.
+//! Tests of the segment.
 
 use super::*;
 
+const PAGE_BYTES: usize = 4096;
+
+fn scratch(size_bytes: usize) -> DiskFile {
+    let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+    let file = DiskFile::open(&path).unwrap();
+    file.allocate(to_u64(size_bytes)).unwrap();
+    file
+}
+
 fn create(size_bytes: usize) -> Writer {
-    let file = map::scratch_file(to_u64(size_bytes));
-    Writer::open(&file, 1000, size_bytes).expect("a small segment maps")
+    Writer::open(scratch(size_bytes), 1000, size_bytes).expect("a small segment maps")
 }
 
 #[test]
 fn read_returns_what_append_wrote() {
     let mut writer = create(64);
-    let offset = writer.append(b"hello").expect("room for five bytes");
+    let offset = writer.end_offset();
+    writer.append(b"hello").expect("room for five bytes");
     assert_eq!(offset, 1000);
     assert_eq!(writer.segment().read(offset, 5).as_deref(), Some(&b"hello"[..]));
-    assert_eq!(writer.segment().get(1001, 3), Some(&b"ell"[..]));
+    assert_eq!(writer.segment().read(1001, 3).as_deref(), Some(&b"ell"[..]));
     assert_eq!(writer.remaining(), 59);
 }
 
 #[test]
 fn append_refuses_what_does_not_fit() {
     let mut writer = create(4);
-    assert_eq!(writer.append(b"hello"), None);
+    writer.append(b"hello").expect_err("no room");
     assert_eq!(writer.segment().end_offset(), 1000);
 }
 
@@ -69,9 +78,9 @@ fn bytes_outlive_the_writer() {
 fn fill_publishes_up_to_the_end() {
     let mut writer = create(64);
     writer.append(b"hello").expect("room for five bytes");
-    writer.fill(b"blank");
+    writer.fill(b"blank").unwrap();
     assert_eq!(writer.remaining(), 0);
-    assert_eq!(writer.segment().get(1005, 6), Some(&b"blank\0"[..]));
+    assert_eq!(writer.segment().read(1005, 6).as_deref(), Some(&b"blank\0"[..]));
     assert_eq!(writer.segment().end_offset(), writer.segment().limit_offset());
 }
 
@@ -79,37 +88,33 @@ fn fill_publishes_up_to_the_end() {
 fn fill_publishes_even_without_room_for_the_head() {
     let mut writer = create(8);
     writer.append(b"hello").expect("room for five bytes");
-    writer.fill(b"blank");
-    assert_eq!(writer.segment().get(1005, 3), Some(&b"\0\0\0"[..]));
+    writer.fill(b"blank").unwrap();
+    assert_eq!(writer.segment().read(1005, 3).as_deref(), Some(&b"\0\0\0"[..]));
 }
 
 #[test]
 fn adopt_publishes_without_changing_bytes() {
     let mut first = create(3 * PAGE_BYTES);
-    first.adopt(1000 + 10, 1000 + to_u64(PAGE_BYTES) + 7);
+    first.adopt(1000 + 10, 1000 + to_u64(PAGE_BYTES) + 7).unwrap();
     assert_eq!(first.segment().end_offset(), 1007 + to_u64(PAGE_BYTES));
     let zeros = vec![0; PAGE_BYTES + 7];
-    assert_eq!(first.segment().get(1000, PAGE_BYTES + 7), Some(&zeros[..]));
-    let offset = first.append(b"next").expect("room");
-    assert_eq!(offset, 1007 + to_u64(PAGE_BYTES));
+    assert_eq!(first.segment().read(1000, PAGE_BYTES + 7).as_deref(), Some(&zeros[..]));
+    first.append(b"next").expect("room");
+    assert_eq!(first.segment().read(1007 + to_u64(PAGE_BYTES), 4).as_deref(), Some(&b"next"[..]));
 }
 
 #[test]
-fn sync_and_populate_ignore_foreign_offsets() {
+fn copy_is_what_the_mapping_shows() {
     let mut writer = create(4096);
     writer.append(b"hello").expect("room for five bytes");
     let segment = writer.segment();
-    segment.sync(0, 1003).expect("a temporary file syncs");
-    segment.sync(1001, 1005).expect("a range inside a page syncs");
-    segment.sync(9000, 9999).expect("nothing to do");
-    segment.populate(0, u64::MAX).expect("a small file is backed by memory");
-    assert_eq!(segment.get(1000, 5), Some(&b"hello"[..]));
+    segment.sync().expect("a temporary file syncs");
+    assert_eq!(segment.read_copy(1001, 3).unwrap().as_deref(), Some(&b"ell"[..]));
+    assert_eq!(segment.read_copy(1001, 5).unwrap(), None);
 }
 
-#[cfg(not(miri))]
 #[test]
 fn open_refuses_a_short_file() {
-    let file = map::scratch_file(10);
-    let error = Writer::open(&file, 0, 64).expect_err("the file is shorter");
+    let error = Writer::open(scratch(10), 0, 64).expect_err("the file is shorter");
     assert_eq!(error.to_string(), "the file has 10 bytes, 64 were expected");
 }
