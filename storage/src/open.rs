@@ -1,7 +1,7 @@
 //! Opening a store: everything in its order, threads last.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex, OnceLock, atomic::AtomicUsize},
     thread::{self, JoinHandle},
 };
 
@@ -57,13 +57,17 @@ impl Store {
             }
             (found.is_none(), meta::checkpoint(&guard)?, meta::log_end(&guard)?)
         };
-        let mark = MarkFile::open(&config.path)?;
-        check_sequence(&index, mark.1)?;
+        let (mark_file, mark) = MarkFile::open(&config.path)?;
+        if !new {
+            check_sequence(&index, mark)?;
+        }
+        // A new index counts from the beginning.
+        let mark = mark.map(|mark| Mark { index_sequence: index.durable_sequence(), ..mark });
         let log = commit_log::recover::open(
             &config.path,
             config.segment_size_bytes,
             checkpoint.log_offset,
-            mark,
+            (mark_file, mark),
         )?;
         let mut recovery =
             Recovery { end: crate::LogOffset(log.end), cut: log.cut, ..Recovery::default() };
@@ -82,6 +86,7 @@ impl Store {
             index,
             health: Health::default(),
             mark: Mutex::new(log.mark),
+            queues_in_memory: AtomicUsize::new(0),
         });
         let shared = share(&core, log.current)?;
         let from = checkpoint.log_offset.min(log.end);
@@ -159,8 +164,8 @@ fn share(core: &Arc<Core>, current: commit_log::segment::Writer) -> Result<Arc<S
     let guard = core.index.db()?;
     let shared = Shared {
         core: Arc::clone(core),
-        topics: Table::new(recover::load_topics(core, end)?.into_iter()),
-        groups: Table::new(recover::load_groups(&core.index)?.into_iter()),
+        topics: Table::new(recover::load_topics(core, end)?),
+        groups: Table::new(recover::load_groups(&core.index)?),
         topic_version: Mutex::new(meta::version(&guard, Versioned::Topics)?),
         group_version: Mutex::new(meta::version(&guard, Versioned::Groups)?),
         input: Input::default(),

@@ -8,7 +8,9 @@ use std::{
 
 use storage::{Appended, LogOffset, OpenError, QueueOffset, ReadError, ReadStatus, Store};
 
-use crate::common::{Message, Scratch, copy, numbered, read, read_all, send, topic};
+use crate::common::{
+    Message, Scratch, copy, forget_durable_index, numbered, read, read_all, send, topic,
+};
 
 /// Overwrites a byte of the log.
 fn write_at(scratch: &Scratch, offset: u64, bytes: &[u8]) {
@@ -144,6 +146,7 @@ fn damage_below_the_durable_end_is_reported_and_nothing_is_cut() {
     let mark = "commitlog.watermark";
     copy(&scratch.path().join(mark), &image.path().join(mark));
     replace(&early.path().join("rocksdb"), &image.path().join("rocksdb"));
+    forget_durable_index(&image);
     write_at(&image, end_of(&results[40]) - 20, b"?");
     write_at(&image, results[70].log_offset.0, &[0; 40]);
     write_at(&image, results[71].log_offset.0, &[0xAA; 40]);
@@ -223,6 +226,10 @@ fn index_behind_the_log_is_brought_up_to_date() {
     store.close();
     drop((store, first));
     replace(&old, &scratch.path().join("rocksdb"));
+    // Durable changes are missing, so offsets and topics might be.
+    let refused = Store::open(scratch.config.clone(), scratch.clock.clone()).unwrap_err();
+    assert!(matches!(refused, OpenError::IndexBehind { found, durable, .. } if found < durable));
+    forget_durable_index(&scratch);
     let store = scratch.open();
     assert_eq!(store.recovery().replayed_records, 2_500);
     check_and_append(&store, 3_500);
