@@ -30,7 +30,13 @@ impl Default for DialOptions {
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(3),
-            connection: Bounds { encoding: Encoding::Binary, ..Default::default() },
+            connection: Bounds {
+                encoding: Encoding::Binary,
+                // Both sides waiting for the other to read would wait for good. What comes back
+                // here is what was asked for.
+                outbox_pause_bytes: usize::MAX,
+                ..Default::default()
+            },
         }
     }
 }

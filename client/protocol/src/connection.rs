@@ -3,9 +3,14 @@
 //! One task per socket reads everything that is there, hands each frame to the [`Service`] and
 //! then writes everything that was answered in one vectored write. Other tasks (a held pull, a
 //! rebalance notification) only append to the outbox and wake that task.
+//!
+//! What one peer can make this process hold is bounded: with much unsent, its requests are not
+//! served and [`Connection::room`] does not let answers be made; with too many handlers running,
+//! none are started; and a peer that takes nothing of what waits for it is left.
 
 mod driver;
 mod outbox;
+mod room;
 
 use std::{
     collections::HashMap,
@@ -22,10 +27,11 @@ use std::{
 use bytes::Bytes;
 pub(crate) use driver::drive;
 use outbox::Outbox;
+pub use room::{Holding, Room};
 use thiserror::Error;
 use tokio::{
     net::TcpStream,
-    sync::{Notify, oneshot, watch},
+    sync::{Notify, Semaphore, oneshot, watch},
 };
 
 use crate::{
@@ -65,8 +71,12 @@ impl Service for () {
 pub struct Bounds {
     /// Closed after this long without a byte in or out.
     pub idle: Duration,
+    /// With this many bytes unsent, the peer's requests wait until it has taken some of them.
+    pub outbox_pause_bytes: usize,
     /// Closed when more bytes than this wait for a peer that does not read.
     pub outbox_max_bytes: usize,
+    /// Closed when the peer takes less than 64 KiB of what waits for it in this time.
+    pub stall: Duration,
     /// How requests to the peer are written. Replies use the encoding of their request.
     pub encoding: Encoding,
 }
@@ -75,7 +85,9 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             idle: Duration::from_secs(120),
+            outbox_pause_bytes: 4 * 1024 * 1024,
             outbox_max_bytes: 64 * 1024 * 1024,
+            stall: Duration::from_secs(15),
             encoding: Encoding::Json,
         }
     }
@@ -143,6 +155,10 @@ pub struct Connection {
     local: SocketAddr,
     config: Bounds,
     outbox: Mutex<Outbox>,
+    /// Bytes in the outbox, to look at without its lock.
+    backlog: AtomicUsize,
+    /// Set, with the outbox locked, when nothing more will be written.
+    ended: AtomicBool,
     wake: Notify,
     /// Set while the connection's own task runs handlers: it looks at the outbox right after.
     in_turn: AtomicBool,
@@ -151,6 +167,12 @@ pub struct Connection {
     next_opaque: AtomicI32,
     /// Handlers that run in tasks of their own.
     working: AtomicUsize,
+    /// Those among them that hold a request back.
+    holding: AtomicUsize,
+    /// Those that make an answer now.
+    answering: Semaphore,
+    /// The peer has taken something while somebody waited for room.
+    taken: Notify,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -163,12 +185,17 @@ impl Connection {
             local: stream.local_addr()?,
             config,
             outbox: Mutex::default(),
+            backlog: AtomicUsize::new(0),
+            ended: AtomicBool::new(false),
             wake: Notify::new(),
             in_turn: AtomicBool::new(false),
             state: watch::Sender::new(State::Open),
             calls: Mutex::default(),
             next_opaque: AtomicI32::new(1),
             working: AtomicUsize::new(0),
+            holding: AtomicUsize::new(0),
+            answering: Semaphore::new(room::ANSWERING_MAX),
+            taken: Notify::new(),
         }))
     }
 
@@ -283,15 +310,10 @@ impl Connection {
         ticket: Ticket,
         handler: impl Future<Output = ()> + Send + 'static,
     ) {
-        self.working.fetch_add(1, Ordering::AcqRel);
-        let connection = Arc::clone(self);
-        let task = tokio::spawn(handler);
+        let working = room::Working::new(Arc::clone(self), ticket);
         tokio::spawn(async move {
-            if task.await.is_err_and(|error| error.is_panic()) {
-                connection.panicked(ticket);
-            }
-            connection.working.fetch_sub(1, Ordering::AcqRel);
-            connection.wake.notify_one();
+            handler.await;
+            working.done();
         });
     }
 
@@ -309,10 +331,12 @@ impl Connection {
     /// Ends the connection at once; `reason` is logged.
     pub fn close(&self, reason: &str) {
         let was = self.state.send_replace(State::Closed);
+        self.end();
         if was != State::Closed {
             tracing::debug!(peer = %self.peer, reason, "connection closes");
         }
         self.wake.notify_one();
+        self.taken.notify_one();
     }
 
     /// Reads nothing more, answers what is being handled, then ends.
@@ -325,6 +349,13 @@ impl Connection {
             open
         });
         self.wake.notify_one();
+    }
+
+    /// Lets go of what nobody will read.
+    fn end(&self) {
+        let mut outbox = lock(&self.outbox);
+        self.ended.store(true, Ordering::Relaxed);
+        *outbox = Outbox::default();
     }
 
     fn check_size(&self, body: &Bytes) -> Result<(), CallError> {
@@ -347,7 +378,11 @@ impl Connection {
 
     fn send(&self, head: &Head<'_>, header: &(impl Encode + ?Sized), body: Body) {
         let mut outbox = lock(&self.outbox);
+        if self.ended.load(Ordering::Relaxed) {
+            return;
+        }
         outbox.push(head, header, body);
+        self.backlog.store(outbox.bytes, Ordering::Release);
         let overflow = outbox.bytes > self.config.outbox_max_bytes;
         drop(outbox);
         if overflow {

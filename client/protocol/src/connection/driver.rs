@@ -3,20 +3,24 @@
 use std::{
     io,
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::{Arc, atomic::Ordering},
 };
 
 use bytes::BytesMut;
 use thiserror::Error;
-use tokio::net::TcpStream;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
 
 use super::{Connection, Service, State, lock};
 use crate::frame::{self, Frame, Ticket};
 
 /// Bytes read from one peer before its requests are served and others get a turn.
 const TURN_BYTES: usize = 256 * 1024;
-/// With this much unsent, nothing more is read from the peer until it has taken some of it.
-const OUTBOX_PAUSE_BYTES: usize = 4 * 1024 * 1024;
+/// What a peer must take in [`super::Bounds::stall`], or everything if that is less.
+const STALL_BYTES: usize = 64 * 1024;
 
 /// Serves `stream` until it ends. The caller's task is the connection's task.
 pub(crate) async fn drive<S: Service>(
@@ -48,6 +52,11 @@ enum End {
     Io(#[from] io::Error),
 }
 
+/// Whether a peer that took so much of what waited takes too little.
+fn stalled(taken: u64, backlog: usize) -> bool {
+    usize::try_from(taken).is_ok_and(|taken| taken < backlog.min(STALL_BYTES))
+}
+
 struct Driver<'a, S> {
     connection: &'a Arc<Connection>,
     stream: &'a TcpStream,
@@ -58,11 +67,20 @@ impl<S: Service> Driver<'_, S> {
     async fn run(&self) -> Result<(), End> {
         let mut buffer = BytesMut::new();
         let mut turn = S::Turn::default();
-        let mut idle_check = tokio::time::interval(self.connection.config.idle / 4);
-        idle_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut idle_check = interval(self.connection.config.idle / 4);
+        idle_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut quiet_ticks = 0;
+        let mut stall = pin!(sleep(self.connection.config.stall));
+        let mut taken_before = None;
+        let mut unserved = false;
         loop {
-            let backlog = self.flush()?;
+            let (backlog, taken) = self.flush()?;
+            if backlog == 0 {
+                taken_before = None;
+            } else if taken_before.is_none() {
+                taken_before = Some(taken);
+                stall.as_mut().reset(Instant::now() + self.connection.config.stall);
+            }
             let state = *self.connection.state.borrow();
             match state {
                 State::Closed => return Ok(()),
@@ -73,11 +91,19 @@ impl<S: Service> Driver<'_, S> {
                 }
                 State::Open | State::Draining => {}
             }
+            let serving = state == State::Open && !self.is_full();
+            if serving && unserved {
+                unserved = self.serve_turn(&mut buffer, &mut turn)?;
+                tokio::task::yield_now().await;
+                continue;
+            }
             tokio::select! {
-                ready = self.stream.readable(), if state == State::Open && backlog < OUTBOX_PAUSE_BYTES => {
+                ready = self.stream.readable(), if serving => {
                     ready?;
                     quiet_ticks = 0;
-                    if !self.read(&mut buffer, &mut turn)? {
+                    let open = self.read(&mut buffer)?;
+                    unserved = self.serve_turn(&mut buffer, &mut turn)?;
+                    if !open {
                         return Ok(());
                     }
                 }
@@ -86,6 +112,17 @@ impl<S: Service> Driver<'_, S> {
                     quiet_ticks = 0;
                 }
                 () = self.connection.wake.notified() => quiet_ticks = 0,
+                () = &mut stall, if taken_before.is_some() => {
+                    if stalled(taken - taken_before.unwrap_or(taken), backlog) {
+                        tracing::warn!(
+                            peer = %self.connection.peer,
+                            waiting_bytes = backlog,
+                            "the peer does not read its replies; connection closes"
+                        );
+                        return Ok(());
+                    }
+                    taken_before = None;
+                }
                 _ = idle_check.tick() => {
                     quiet_ticks += 1;
                     // The first tick is immediate, hence one more than the four quarters.
@@ -98,42 +135,65 @@ impl<S: Service> Driver<'_, S> {
         }
     }
 
-    /// Writes what waits and returns how many bytes still do.
-    fn flush(&self) -> io::Result<usize> {
-        let mut outbox = lock(&self.connection.outbox);
-        outbox.write(self.stream)?;
-        Ok(outbox.bytes)
+    /// Whether the peer's requests must wait: for the peer, or for handlers at work.
+    fn is_full(&self) -> bool {
+        self.connection.has_backlog() || self.connection.is_crowded()
     }
 
-    /// Reads what is there and serves it; `false` when the peer has ended its side.
-    fn read(&self, buffer: &mut BytesMut, turn: &mut S::Turn) -> Result<bool, End> {
+    /// Writes what waits. Returns how many bytes still do, and how many ever left.
+    fn flush(&self) -> io::Result<(usize, u64)> {
+        let mut outbox = lock(&self.connection.outbox);
+        let full = self.connection.has_backlog();
+        outbox.write(self.stream)?;
+        self.connection.backlog.store(outbox.bytes, Ordering::Release);
+        if full && !self.connection.has_backlog() {
+            self.connection.taken.notify_one();
+        }
+        Ok((outbox.bytes, outbox.taken))
+    }
+
+    /// Reads what is there; `false` when the peer has ended its side.
+    fn read(&self, buffer: &mut BytesMut) -> io::Result<bool> {
         let mut budget = TURN_BYTES;
-        let mut open = true;
         while budget > 0 {
             if buffer.capacity() - buffer.len() < 4 * 1024 {
                 // A half-received frame gets room in steps, never by what its prefix claims.
                 buffer.reserve(64 * 1024);
             }
             match self.stream.try_read_buf(buffer) {
-                Ok(0) => {
-                    open = false;
-                    break;
-                }
+                Ok(0) => return Ok(false),
                 Ok(count) => budget = budget.saturating_sub(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
+        Ok(true)
+    }
+
+    /// Serves the whole frames of `buffer` as one turn; `true` if some had to be left.
+    fn serve_turn(
+        &self,
+        buffer: &mut BytesMut,
+        turn: &mut S::Turn,
+    ) -> Result<bool, frame::Malformed> {
+        let large = buffer.len() > TURN_BYTES;
         self.connection.in_turn.store(true, Ordering::Release);
         let outcome = self.serve(buffer, turn);
         self.guard(None, || self.service.turn_end(self.connection, turn));
         self.connection.in_turn.store(false, Ordering::Release);
-        outcome?;
-        Ok(open)
+        if large && buffer.len() <= TURN_BYTES {
+            // The room of a large frame goes with the frame.
+            *buffer = BytesMut::from(buffer.as_ref());
+        }
+        outcome
     }
 
-    fn serve(&self, buffer: &mut BytesMut, turn: &mut S::Turn) -> Result<(), frame::Malformed> {
-        while let Some(bytes) = frame::split(buffer)? {
+    fn serve(&self, buffer: &mut BytesMut, turn: &mut S::Turn) -> Result<bool, frame::Malformed> {
+        loop {
+            if self.is_full() || self.connection.ended.load(Ordering::Relaxed) {
+                return Ok(true);
+            }
+            let Some(bytes) = frame::split(buffer)? else { return Ok(false) };
             let frame = Frame::decode(bytes)?;
             if frame.is_reply() {
                 let call = lock(&self.connection.calls).remove(&frame.opaque);
@@ -146,7 +206,6 @@ impl<S: Service> Driver<'_, S> {
             let ticket = frame.ticket();
             self.guard(Some(ticket), || self.service.request(self.connection, frame, turn));
         }
-        Ok(())
     }
 
     /// Keeps a handler's panic inside its request.

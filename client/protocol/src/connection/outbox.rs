@@ -26,6 +26,8 @@ pub(super) struct Outbox {
     gathered: BytesMut,
     /// Bytes not yet taken by the socket.
     pub(super) bytes: usize,
+    /// Bytes that the socket ever took.
+    pub(super) taken: u64,
 }
 
 impl Outbox {
@@ -75,6 +77,7 @@ impl Outbox {
 
     fn advance(&mut self, mut written: usize) {
         self.bytes = self.bytes.saturating_sub(written);
+        self.taken += u64::try_from(written).unwrap_or_default();
         while let Some(piece) = self.pieces.front_mut() {
             if piece.len() > written {
                 let _ = piece.split_to(written);
