@@ -14,7 +14,7 @@ use crate::{
     DataVersion, GroupConfig, Queue, ReadError, Topic,
     change::Change,
     index::{
-        Family,
+        Family, WriteError,
         consume_queue::{self, BLOCK_ENTRIES},
         consumer_offset, key_index,
         meta::{self, Checkpoint},
@@ -29,6 +29,9 @@ use crate::{
 
 /// Offsets wait at most this long, and the writer looks for a due checkpoint this often.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often a full disk is looked at again.
+const SPACE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A checkpoint of very many queues is written in pieces of this size.
 const PIECE_BYTES: usize = 4 << 20;
@@ -47,6 +50,8 @@ pub(crate) struct IndexWriter {
     /// Offsets were written that a power cut may still lose.
     unsynced_offsets: bool,
     synced_at: Instant,
+    /// When idle queues were looked for last.
+    idle_at: Instant,
     pub(crate) next_topic_id: u32,
 }
 
@@ -83,6 +88,7 @@ impl IndexWriter {
             checkpoint_at: Instant::now(),
             unsynced_offsets: false,
             synced_at: Instant::now(),
+            idle_at: Instant::now(),
             next_topic_id,
         }
     }
@@ -97,8 +103,9 @@ impl IndexWriter {
             } else {
                 self.drain()
             };
-            if let Err(error) = written {
-                core.fail(&error.to_string());
+            match written {
+                Ok(()) => self.let_idle_queues_go(),
+                Err(error) => core.fail(&error.to_string()),
             }
             if core.health.check().is_err() {
                 self.refuse_all();
@@ -116,6 +123,22 @@ impl IndexWriter {
         let interval = Duration::from_millis(core.config.checkpoint_interval_ms);
         behind >= core.config.checkpoint_log_bytes
             || (behind > 0 && self.checkpoint_at.elapsed() >= interval)
+    }
+
+    /// Now and then, if there are many queues in memory, lets those go that nobody uses. Everything
+    /// of the last batch must be written.
+    fn let_idle_queues_go(&mut self) {
+        let core = &self.shared.core;
+        let interval = Duration::from_millis(core.config.checkpoint_interval_ms);
+        let in_memory = core.queues_in_memory.load(Ordering::Relaxed);
+        if in_memory > core.config.queues_in_memory && self.idle_at.elapsed() >= interval {
+            self.idle_at = Instant::now();
+            self.shared.topics.each(|topic| {
+                if let Some(queues) = topic.queues_in_memory() {
+                    queues.let_idle_go();
+                }
+            });
+        }
     }
 
     /// Writes everything that is there as one batch.
@@ -217,7 +240,7 @@ impl IndexWriter {
         let core = Arc::clone(&self.shared.core);
         if !step.batch.is_empty() || step.sync {
             meta::put_log_end(&mut step.batch, &core.index.db()?, step.log_end);
-            core.index.write(step.batch, step.sync)?;
+            self.put(step.batch, step.sync)?;
         }
         if step.sync {
             self.unsynced_offsets = false;
@@ -246,6 +269,36 @@ impl IndexWriter {
             *self.shared.group_version() = version;
         }
         step.changes.into_iter().for_each(Change::done);
+        Ok(())
+    }
+
+    /// Writes a batch. On a full disk nothing is lost by waiting: appends are refused meanwhile.
+    fn put(&self, batch: WriteBatch, sync: bool) -> Result<(), ReadError> {
+        let core = &self.shared.core;
+        let bytes = batch.data().to_vec();
+        let mut written = core.index.try_write(batch, sync);
+        loop {
+            match written {
+                Ok(()) => return Ok(()),
+                Err(WriteError::Failed(error)) => return Err(error),
+                Err(WriteError::Full { reason }) => self.wait_for_space(reason)?,
+            }
+            core.index.reopen()?;
+            written = core.index.try_write(WriteBatch::from_data(&bytes), sync);
+        }
+    }
+
+    fn wait_for_space(&self, reason: String) -> Result<(), ReadError> {
+        let core = &self.shared.core;
+        core.space.exhausted(&reason);
+        while core.space.check().is_err() {
+            if self.shared.input.stop.load(Ordering::Acquire) {
+                return Err(ReadError::Index { reason });
+            }
+            thread::park_timeout(SPACE_INTERVAL);
+            core.space.look();
+        }
+        tracing::info!("there is space on the disk again; the index goes on");
         Ok(())
     }
 

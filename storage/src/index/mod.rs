@@ -26,6 +26,9 @@ use crate::{OpenError, ReadError, file};
 /// Its directory in the store. RocketMQ keeps files of its own in `index`.
 pub(crate) const DIR: &str = "rocksdb";
 
+/// Cache of blocks for those that look at a stopped store.
+const READ_ONLY_CACHE_BYTES: usize = 32 << 20;
+
 /// Names of the families, as on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Family {
@@ -65,11 +68,25 @@ impl Family {
     }
 }
 
+/// Why a batch was not written.
+#[derive(Debug)]
+pub(crate) enum WriteError {
+    /// There was no space for it, so nothing of it is there. RocksDB refuses all writes from then
+    /// on, until [`Index::reopen`].
+    Full {
+        /// RocksDB's reason.
+        reason: String,
+    },
+    /// RocksDB and the memory of the process differ now: the store must not go on.
+    Failed(ReadError),
+}
+
 /// The open RocksDB. It can be closed while handles to queues are still around.
 #[derive(Debug)]
 pub(crate) struct Index {
     db: RwLock<Option<DB>>,
     path: PathBuf,
+    block_cache_bytes: usize,
     /// RocksDB's sequence number up to which everything is on the disk, or a smaller one.
     durable_sequence: AtomicU64,
 }
@@ -85,13 +102,41 @@ impl Index {
     pub(crate) fn open(dir: &Path, block_cache_bytes: usize) -> Result<Self, OpenError> {
         let path = dir.join(DIR);
         file::create_dir(&path).map_err(file::failed("create", &path))?;
-        let cache = rocksdb::Cache::new_lru_cache(block_cache_bytes);
-        let families = Family::ALL.map(|family| {
-            ColumnFamilyDescriptor::new(family.name(), options::of_family(family, &cache))
-        });
+        let families = families(block_cache_bytes);
         let db = DB::open_cf_descriptors(&options::of_database(), &path, families)
             .map_err(|source| OpenError::Index { path: path.clone(), source })?;
-        Ok(Self { db: RwLock::new(Some(db)), path, durable_sequence: AtomicU64::new(0) })
+        Ok(Self::of(db, path, block_cache_bytes))
+    }
+
+    fn of(db: DB, path: PathBuf, block_cache_bytes: usize) -> Self {
+        let durable_sequence = AtomicU64::new(0);
+        Self { db: RwLock::new(Some(db)), path, block_cache_bytes, durable_sequence }
+    }
+
+    /// Opens RocksDB anew: after an error it refuses all writes.
+    ///
+    /// # Errors
+    /// RocksDB's; then the index is closed.
+    pub(crate) fn reopen(&self) -> Result<(), ReadError> {
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        drop(db.take());
+        let options = options::of_database();
+        let opened =
+            DB::open_cf_descriptors(&options, &self.path, families(self.block_cache_bytes));
+        *db = Some(opened.map_err(read_error)?);
+        Ok(())
+    }
+
+    /// Opens the RocksDB in the directory `path` for reading; nothing on the disk changes.
+    ///
+    /// # Errors
+    /// [`OpenError::Index`].
+    pub(crate) fn read_only(path: &Path) -> Result<Self, OpenError> {
+        let options = options::of_database();
+        let families = families(READ_ONLY_CACHE_BYTES);
+        let db = DB::open_cf_descriptors_read_only(&options, path, families, false)
+            .map_err(|source| OpenError::Index { path: path.to_owned(), source })?;
+        Ok(Self::of(db, path.to_owned(), READ_ONLY_CACHE_BYTES))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -114,10 +159,21 @@ impl Index {
     /// # Errors
     /// RocksDB's. The store must not go on: RocksDB and the memory of the process differ now.
     pub(crate) fn write(&self, batch: WriteBatch, sync: bool) -> Result<(), ReadError> {
+        self.try_write(batch, sync).map_err(|error| match error {
+            WriteError::Full { reason } => ReadError::Index { reason },
+            WriteError::Failed(error) => error,
+        })
+    }
+
+    /// As [`Index::write`], for those who can wait for space.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub(crate) fn try_write(&self, batch: WriteBatch, sync: bool) -> Result<(), WriteError> {
         let mut options = WriteOptions::default();
         options.set_sync(sync);
-        let guard = self.db()?;
-        guard.db().write_opt(batch, &options).map_err(read_error)?;
+        let guard = self.db().map_err(WriteError::Failed)?;
+        guard.db().write_opt(batch, &options).map_err(write_error)?;
         if sync {
             // There is one writer, so nothing was written in between.
             let sequence = guard.db().latest_sequence_number();
@@ -140,6 +196,26 @@ impl Index {
     /// Closes RocksDB. Later reads fail.
     pub(crate) fn close(&self) {
         self.db.write().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+fn families(block_cache_bytes: usize) -> [ColumnFamilyDescriptor; Family::ALL.len()] {
+    let cache = rocksdb::Cache::new_lru_cache(block_cache_bytes);
+    Family::ALL.map(|family| {
+        ColumnFamilyDescriptor::new(family.name(), options::of_family(family, &cache))
+    })
+}
+
+/// A full disk is met when a file is made longer, before anything is acknowledged. When a sync
+/// meets it, what was written before may be lost: that is a failure.
+fn write_error(error: rocksdb::Error) -> WriteError {
+    let reason = error.into_string();
+    let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    let full = says(&["No space left on device", "Disk quota exceeded"]);
+    if full && !says(&["While fsync", "While fdatasync", "While sync_file_range"]) {
+        WriteError::Full { reason }
+    } else {
+        WriteError::Failed(ReadError::Index { reason })
     }
 }
 
