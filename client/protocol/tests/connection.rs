@@ -56,6 +56,13 @@ impl Service for Echo {
                     to.reply(ticket, ResponseCode::SUCCESS, None, &NoFields, Body::Empty);
                 });
             }
+            Some(RequestCode::SearchOffsetByTimestamp) => {
+                let (to, body) = (Arc::clone(connection), frame.body);
+                connection.spawn(ticket, async move {
+                    let _room = to.room().await;
+                    to.reply(ticket, ResponseCode::SUCCESS, None, &NoFields, Body::Bytes(body));
+                });
+            }
             Some(RequestCode::QueryMessage) => panic!("injected"),
             Some(RequestCode::ViewMessageById) => {
                 connection.spawn(ticket, async { panic!("injected") })
@@ -227,6 +234,145 @@ async fn a_peer_that_does_not_read_is_cut_off() {
     let other = channels.get(&address.to_string()).await.unwrap();
     assert_eq!(&call(&other, RequestCode::SendMessage, b"x").await.body[..], b"xx");
     assert!(cut_off || echo.turns.load(Ordering::Relaxed) < 16, "the flood was served on and on");
+}
+
+/// A server whose connections have these bounds.
+async fn bounded(adjust: impl FnOnce(&mut ServeOptions)) -> (Arc<Echo>, SocketAddr) {
+    let mut config = ServeOptions::default();
+    adjust(&mut config);
+    let server = Server::bind("127.0.0.1:0", config).await.unwrap();
+    let (echo, address) = (Arc::new(Echo::default()), server.local_addr());
+    tokio::spawn(server.run(Arc::clone(&echo), std::future::pending()));
+    (echo, address)
+}
+
+/// `count` requests in a row, as one piece of bytes.
+fn requests(code: RequestCode, count: i32, body: usize) -> bytes::BytesMut {
+    let mut bytes = bytes::BytesMut::new();
+    for opaque in 1..=count {
+        let encoding = protocol::frame::Encoding::Json;
+        let head = protocol::frame::Head::request(code.as_i32(), opaque, encoding, false);
+        protocol::frame::write(&mut bytes, &head, &NoFields, body);
+        bytes.resize(bytes.len() + body, b'x');
+    }
+    bytes
+}
+
+/// Reads whole frames.
+async fn replies(stream: &mut TcpStream, count: usize) -> Vec<Frame> {
+    let (mut frames, mut buffer) = (Vec::new(), bytes::BytesMut::new());
+    while frames.len() < count {
+        match protocol::frame::split(&mut buffer).unwrap() {
+            Some(bytes) => frames.push(Frame::decode(bytes).unwrap()),
+            None => {
+                let read = tokio::time::timeout(WAIT, stream.read_buf(&mut buffer)).await;
+                assert!(read.unwrap().unwrap() > 0, "the server left after {}", frames.len());
+            }
+        }
+    }
+    frames
+}
+
+#[tokio::test]
+async fn requests_wait_until_their_peer_takes_the_answers() {
+    let (echo, address) = bounded(|config| {
+        config.connection.outbox_pause_bytes = 1 << 20;
+        // Whatever is made beyond that would end the connection.
+        config.connection.outbox_max_bytes = 3 << 20;
+    })
+    .await;
+    for code in [RequestCode::SendMessage, RequestCode::SearchOffsetByTimestamp] {
+        let before = echo.turns.load(Ordering::Relaxed);
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (mut reading, mut writing) = stream.into_split();
+        // 60 MB of answers: more than any socket buffer.
+        let flood = requests(code, 100, 300_000);
+        let writer = tokio::spawn(async move {
+            writing.write_all(&flood).await.unwrap();
+            writing
+        });
+        let channels = Channels::new(Arc::new(()), DialOptions::default());
+        let other = channels.get(&address.to_string()).await.unwrap();
+        for _ in 0..100 {
+            assert_eq!(&call(&other, RequestCode::SendMessage, b"x").await.body[..], b"xx");
+        }
+        let mut all = Vec::new();
+        if code == RequestCode::SendMessage {
+            let served = echo.turns.load(Ordering::Relaxed) - before - 100;
+            assert!(served < 90, "{served} requests were served");
+        }
+        let mut buffer = bytes::BytesMut::new();
+        while all.len() < 100 {
+            match protocol::frame::split(&mut buffer).unwrap() {
+                Some(bytes) => all.push(Frame::decode(bytes).unwrap().opaque),
+                None => assert!(reading.read_buf(&mut buffer).await.unwrap() > 0, "{code:?}"),
+            }
+        }
+        all.sort_unstable();
+        assert_eq!(all, (1..=100).collect::<Vec<_>>());
+        drop(writer.await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_nothing_for_a_while_is_left_and_a_slow_one_is_not() {
+    let (echo, address) = bounded(|config| {
+        config.connection.stall = Duration::from_millis(500);
+    })
+    .await;
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    for stream in [&mut silent, &mut slow] {
+        stream.write_all(&requests(RequestCode::SendMessage, 1, 7_000_000)).await.unwrap();
+    }
+    let started = Instant::now();
+    let mut taken = vec![0; 200_000];
+    let mut rest = 14_000_000_usize;
+    while echo.closed.load(Ordering::Relaxed) == 0 {
+        assert!(started.elapsed() < WAIT, "nobody was left");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        rest -= slow.read(&mut taken).await.unwrap();
+    }
+    assert!(started.elapsed() >= Duration::from_millis(500));
+    while rest > 0 {
+        rest = rest.saturating_sub(slow.read(&mut taken).await.unwrap());
+    }
+    drop(slow);
+    let mut left = Vec::new();
+    let _end_or_reset = tokio::time::timeout(WAIT, silent.read_to_end(&mut left)).await.unwrap();
+    assert!(left.len() < 14_000_000, "it was left in the middle");
+}
+
+#[tokio::test]
+async fn handlers_of_one_peer_are_bounded() {
+    let (echo, address) = bounded(|_| {}).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(&requests(RequestCode::PullMessage, 3_000, 0)).await.unwrap();
+    let channels = Channels::new(Arc::new(()), DialOptions::default());
+    let other = channels.get(&address.to_string()).await.unwrap();
+    let most = async {
+        let mut before = usize::MAX;
+        loop {
+            call(&other, RequestCode::SendMessage, b"x").await;
+            let started = Arc::strong_count(&echo.release);
+            if started == before && started > 1 {
+                return started - 1;
+            }
+            before = started;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    assert_eq!(tokio::time::timeout(WAIT, most).await.unwrap(), 1_024);
+    let release = async {
+        loop {
+            echo.release.notify_waiters();
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        all = replies(&mut stream, 3_000) => assert_eq!(all.len(), 3_000),
+        () = release => {}
+    }
 }
 
 #[tokio::test]
