@@ -98,6 +98,7 @@ impl Broker {
         let (settings, store_clock) = (store_config(&config), clock.clone());
         let store = blocking(move || Store::open(settings, store_clock)).await?;
         tell_about_recovery(store.recovery());
+        tell_about_promises(&config);
         let state = Arc::new(State::new(config, clock, store, Host { name, address }));
         if let Err(error) = topics::create_system_topics(&state).await {
             blocking(move || state.store.close()).await;
@@ -240,7 +241,35 @@ fn store_config(config: &Config) -> storage::Config {
     store.checkpoint_log_bytes = config.checkpoint_log_bytes;
     store.block_cache_bytes = config.block_cache_bytes;
     store.max_message_bytes = config.message_max_bytes + AROUND_BODY_BYTES;
+    store.retention_hours = config.retention_hours;
+    store.delete_hours.clone_from(&config.delete_hours.0);
+    store.disk_clean_percent = config.disk_clean_percent;
+    store.disk_force_clean_percent = config.disk_force_clean_percent;
+    store.disk_refuse_percent = config.disk_refuse_percent;
+    store.delete_unexpired = config.delete_unexpired;
     store
+}
+
+/// What an operator must know of the settings: what may be lost, and when messages are deleted.
+fn tell_about_promises(config: &Config) {
+    if config.flush == "sync" {
+        tracing::info!("flush is sync: a message is on the disk before its send is answered");
+    } else {
+        let lost_ms = config.flush_interval_ms;
+        tracing::info!(
+            "flush is async: a power cut may lose the last {lost_ms} ms of messages; a crash of \
+             this process loses none"
+        );
+    }
+    tracing::info!(
+        hours = config.retention_hours,
+        at = %config.delete_hours,
+        disk_clean_percent = config.disk_clean_percent,
+        disk_force_clean_percent = config.disk_force_clean_percent,
+        disk_refuse_percent = config.disk_refuse_percent,
+        delete_unexpired = config.delete_unexpired,
+        "messages are deleted after their hours, or sooner when the disk fills up"
+    );
 }
 
 fn tell_about_recovery(recovery: &Recovery) {

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::{GroupConfig, StateError, Topic, TopicConfig};
+use crate::{GroupConfig, StateError, Topic, TopicConfig, retention::forget::Forget};
 
 /// Most changes that wait at a time.
 const WAITING_MAX: usize = 4096;
@@ -23,6 +23,7 @@ pub(crate) enum Command {
     DeleteTopic(String, Reply<()>),
     PutGroup(GroupConfig, Reply<Arc<GroupConfig>>),
     DeleteGroup { name: String, clean_offsets: bool, reply: Reply<()> },
+    Forget(Forget, Reply<()>),
 }
 
 /// A bounded queue.

@@ -3,13 +3,19 @@
 use std::{collections::HashSet, ops::ControlFlow};
 
 use bytes::Bytes;
-use protocol::{property, record::RecordView};
+use protocol::{limits, property, record::RecordView};
 
 use crate::{
     LogOffset, ReadError, Store, Topic,
-    index::key_index::{self, bucket_of},
+    index::{
+        Guard,
+        key_index::{self, bucket_of},
+    },
     store::Shared,
 };
+
+/// A search ends with so many bytes: more would not fit into one answer.
+const ANSWER_BYTES: usize = limits::FRAME_MAX_BYTES / 4 * 3;
 
 /// The answer of [`Store::query_key`].
 #[derive(Clone, Debug)]
@@ -32,11 +38,12 @@ struct Search<'a> {
     /// Log offsets that were looked at: an entry can be in two slices after a crash.
     seen: HashSet<u64>,
     found: Vec<Bytes>,
+    found_bytes: usize,
 }
 
 impl Store {
     /// Finds messages of a topic by one of their keys or their unique key, newest first, at most
-    /// `max`, stored between `begin_ms` and `end_ms` inclusive. Blocking.
+    /// `max` and not many more than 12 MiB, stored between `begin_ms` and `end_ms` inclusive. Blocking.
     ///
     /// A damaged record is left out and logged.
     ///
@@ -65,6 +72,7 @@ impl Store {
                 time: (begin_ms, end_ms),
                 seen: HashSet::new(),
                 found: Vec::new(),
+                found_bytes: 0,
             };
             search.run()?;
             records = search.found;
@@ -75,7 +83,7 @@ impl Store {
 
 impl Search<'_> {
     fn run(&mut self) -> Result<(), ReadError> {
-        let hash = self.topic.hasher.hash(self.key);
+        let hash = self.topic.hasher().hash(self.key);
         // Memory before RocksDB: what moves meanwhile is met twice, and not missed.
         let mut recent = Vec::new();
         self.shared.keys().find(hash, self.time, &mut recent);
@@ -85,12 +93,16 @@ impl Search<'_> {
                 return Ok(());
             }
         }
-        let guard = self.shared.core.index.db()?;
-        key_index::slices(&guard, |slice, row| {
+        let shared = self.shared;
+        shared.core.index.derived(|guard| self.run_stored(guard, hash))
+    }
+
+    fn run_stored(&mut self, guard: &Guard<'_>, hash: u32) -> Result<(), ReadError> {
+        key_index::slices(guard, |slice, row| {
             if !row.overlaps(self.time.0, self.time.1) {
                 return Ok(ControlFlow::Continue(()));
             }
-            let bucket = key_index::bucket(&guard, slice, bucket_of(hash))?;
+            let bucket = key_index::bucket(guard, slice, bucket_of(hash))?;
             let hits = key_index::entries(&bucket).rev().filter(|&(h, _)| h == hash);
             for (_, log_offset) in hits {
                 if self.look_at(log_offset).is_break() {
@@ -103,21 +115,27 @@ impl Search<'_> {
 
     /// Takes the record at `log_offset` if it is one that was searched for.
     fn look_at(&mut self, log_offset: u64) -> ControlFlow<()> {
-        if self.found.len() >= self.max {
+        if self.is_enough() {
             return ControlFlow::Break(());
         }
         if log_offset >= self.topic.since_log_offset && self.seen.insert(log_offset) {
             match self.shared.core.log.record(log_offset) {
-                Ok(Some(bytes)) if self.wanted(&bytes) => self.found.push(bytes),
+                Ok(Some(bytes)) if self.wanted(&bytes) => {
+                    self.found_bytes += bytes.len();
+                    self.found.push(bytes);
+                }
                 Ok(_) => {}
-                Err(error) => tracing::error!(%error, "left out of a query by key"),
+                Err(error) if self.shared.core.reported.is_new(log_offset) => {
+                    tracing::error!(%error, "left out of a query by key");
+                }
+                Err(_) => {}
             }
         }
-        if self.found.len() >= self.max {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        if self.is_enough() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn is_enough(&self) -> bool {
+        self.found.len() >= self.max || self.found_bytes >= ANSWER_BYTES
     }
 
     fn wanted(&self, bytes: &[u8]) -> bool {

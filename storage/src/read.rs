@@ -1,12 +1,18 @@
 //! Reading a queue: from an offset to slices of the log.
 
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+};
+
 use bytes::Bytes;
 
 use crate::{
     LogOffset, Queue, QueueOffset, ReadError,
+    bug::{self, Bug},
     commit_log::check,
     index::consume_queue::{self, BLOCK_ENTRIES, BlockEntry},
-    num::{to_u64, to_usize},
+    num::to_usize,
 };
 
 /// Most entries that one read looks at when a filter refuses them, so that a read of a long queue
@@ -14,6 +20,9 @@ use crate::{
 ///
 /// # Source: `maxFilterMessageSize` = 16000 bytes of 20 each
 const SCAN_MAX: usize = 800;
+
+/// Most damaged records that are remembered as reported.
+const REPORTED_MAX: usize = 4_096;
 
 /// Whether a read may leave memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,11 +108,12 @@ impl Queue {
     /// Reads messages from `from` on, as far as they are confirmed. `accept` is asked with the tag
     /// hash of each; it is called with the queue locked and must not come back to it.
     ///
-    /// Reads far behind the end of the log verify each record's checksum.
+    /// With [`Mode::MayBlock`] every record is verified. One that is damaged is passed over and
+    /// reported once; [`ReadStatus::MessageWasRemoving`] if there is no other.
     ///
     /// # Errors
-    /// [`ReadError::Cold`] in [`Mode::HotOnly`]: repeat on a blocking thread. Others: the first
-    /// message or the index is damaged.
+    /// [`ReadError::Cold`] in [`Mode::HotOnly`]: repeat on a blocking thread. Others: the disk does
+    /// not give the first message back, or the index cannot be read.
     pub fn read(
         &self,
         from: QueueOffset,
@@ -114,8 +124,10 @@ impl Queue {
         if self.is_deleted() {
             return Ok(Read::empty(ReadStatus::NoMatchedLogicQueue, 0, (0, 0)));
         }
-        let confirmed = self.core.log.confirmed.get();
-        let tail = self.tail(mode)?;
+        let log = &self.core.log;
+        let early = bug::on(Bug::EarlyVisible);
+        let confirmed = if early { log.appended() } else { log.confirmed.get() };
+        let tail = self.tail_in_log(mode)?;
         let max = tail.confirmed_next(confirmed);
         let bounds = (tail.min().min(max), max);
         if let Some(read) = Read::out_of_bounds(from.0, bounds) {
@@ -124,8 +136,7 @@ impl Queue {
         drop(tail);
         let mut gather = Gather { limits, accept, ..Gather::new(from.0, &self.core) };
         if mode == Mode::HotOnly {
-            gather.cold_below =
-                self.core.log.appended().saturating_sub(self.core.config.hot_log_bytes);
+            gather.cold_below = self.cold_below();
         }
         while gather.stop.is_none() && gather.next < max {
             match self.gather_some(&mut gather, max, mode) {
@@ -152,9 +163,10 @@ impl Queue {
         if mode == Mode::HotOnly {
             return Err(ReadError::Cold);
         }
-        let guard = self.core.index.db()?;
         let number = gather.next / BLOCK_ENTRIES;
-        let block = consume_queue::at_or_after(&guard, (self.topic, self.queue_id), number)?;
+        let at = (self.topic, self.queue_id);
+        let index = &self.core.index;
+        let block = index.derived(|guard| consume_queue::at_or_after(guard, at, number))?;
         match block {
             Some(block) if block.first() <= gather.next => {
                 let skip = to_usize(gather.next - block.first());
@@ -170,6 +182,11 @@ impl Queue {
         Ok(())
     }
 
+    /// Records before this log offset may be on disk only.
+    fn cold_below(&self) -> u64 {
+        self.core.log.appended().saturating_sub(self.core.config.hot_log_bytes)
+    }
+
     /// Turns what was gathered into slices of the log, adjacent records merged.
     fn finish(
         &self,
@@ -177,60 +194,97 @@ impl Queue {
         (min, max): (u64, u64),
         mode: Mode,
     ) -> Result<Read, ReadError> {
-        if mode == Mode::MayBlock {
-            self.verify(&mut gather)?;
-        }
-        let mut runs: Vec<(u64, usize)> = Vec::new();
-        for &(_, entry) in &gather.found {
-            let size = to_usize(u64::from(entry.size));
-            match runs.last_mut() {
-                Some((start, len)) if *start + to_u64(*len) == entry.log_offset => *len += size,
-                _ => runs.push((entry.log_offset, size)),
+        let mut good = Good::default();
+        let adjacent =
+            |one: &(u64, BlockEntry), next: &(u64, BlockEntry)| one.1.end() == next.1.log_offset;
+        for run in gather.found.chunk_by(adjacent) {
+            if let Err((offset, error)) = self.take_run(run, mode, &mut good) {
+                if offset == gather.first_found() {
+                    return Err(error);
+                }
+                // What was found before is answered; the next read meets the error first.
+                gather.next = offset;
+                break;
             }
         }
-        let read = |(start, len)| {
-            self.core.log.read(start, len).ok_or_else(|| ReadError::Damaged {
-                log_offset: LogOffset(start),
-                reason: "the log does not hold what the index says".to_owned(),
-            })
-        };
-        let slices = runs.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        gather.gone |= good.passed_over;
         let status = match gather {
-            _ if !slices.is_empty() => ReadStatus::Found,
+            _ if good.messages > 0 => ReadStatus::Found,
             Gather { filtered: true, .. } => ReadStatus::NoMatchedMessage,
             Gather { gone: true, .. } => ReadStatus::MessageWasRemoving,
             _ => ReadStatus::OffsetFoundNull,
         };
         Ok(Read {
             status,
-            slices,
-            messages: gather.found.len(),
+            slices: good.slices,
+            messages: good.messages,
             next: QueueOffset(gather.next),
             min: QueueOffset(min),
             max: QueueOffset(max),
         })
     }
 
-    /// Verifies what was gathered; drops the first damaged record and everything behind it.
-    fn verify(&self, gather: &mut Gather<'_>) -> Result<(), ReadError> {
-        for at in 0..gather.found.len() {
-            let Some(&(offset, entry)) = gather.found.get(at) else { break };
-            let log_offset = LogOffset(entry.log_offset);
-            let bytes = self.core.log.read(entry.log_offset, to_usize(u64::from(entry.size)));
-            let reason = match bytes.as_deref().map(|bytes| check(bytes, entry.log_offset)) {
-                Some(Ok(_)) => continue,
-                Some(Err(reason)) => reason,
-                None => "the log does not hold what the index says".to_owned(),
-            };
-            tracing::error!(%log_offset, reason, "a record is damaged");
-            if at == 0 {
-                return Err(ReadError::Damaged { log_offset, reason });
+    /// Reads records that lie one behind the other in the log, and passes over those that are
+    /// damaged. On an error says which queue offset cannot be read.
+    fn take_run(
+        &self,
+        run: &[(u64, BlockEntry)],
+        mode: Mode,
+        good: &mut Good,
+    ) -> Result<(), (u64, ReadError)> {
+        let Some(&(offset, first)) = run.first() else { return Ok(()) };
+        let size = |entry: &BlockEntry| to_usize(u64::from(entry.size));
+        let len = run.iter().map(|(_, entry)| size(entry)).sum();
+        let bytes = match self.bytes(first.log_offset, len, mode) {
+            Ok(Some(bytes)) => bytes,
+            // One of them is the reason: find it.
+            _ if run.len() > 1 => {
+                return run.chunks(1).try_for_each(|one| self.take_run(one, mode, good));
             }
-            gather.found.truncate(at);
-            gather.next = offset;
-            break;
+            Ok(None) => {
+                self.pass_over(first, "the log does not hold what the index says", good);
+                return Ok(());
+            }
+            Err(error) => return Err((offset, error)),
+        };
+        if mode == Mode::HotOnly {
+            good.add(bytes, run.len());
+            return Ok(());
         }
+        let (mut from, mut at, mut count) = (0, 0, 0);
+        for &(_, entry) in run {
+            let end = at + size(&entry);
+            match verify(bytes.get(at..end).unwrap_or_default(), entry) {
+                Ok(()) => count += 1,
+                Err(reason) => {
+                    good.add(bytes.slice(from..at), std::mem::take(&mut count));
+                    from = end;
+                    self.pass_over(entry, &reason, good);
+                }
+            }
+            at = end;
+        }
+        good.add(bytes.slice(from..at), count);
         Ok(())
+    }
+
+    /// Bytes of the log: from the mapping where they are in memory, from the disk where a page that
+    /// cannot be read must be an error and not a signal.
+    fn bytes(&self, at: u64, len: usize, mode: Mode) -> Result<Option<Bytes>, ReadError> {
+        let log = &self.core.log;
+        if mode == Mode::HotOnly || at >= self.cold_below() || log.is_being_written(at) {
+            return Ok(log.read(at, len));
+        }
+        log.read_cold(at, len)
+    }
+
+    fn pass_over(&self, entry: BlockEntry, reason: &str, good: &mut Good) {
+        good.passed_over = true;
+        // Retention may have deleted it since the read began.
+        if entry.log_offset >= self.core.log.min() && self.core.reported.is_new(entry.log_offset) {
+            let (topic, queue_id, log_offset) = (self.topic.0, self.queue_id, entry.log_offset);
+            tracing::error!(log_offset, topic, queue_id, reason, "a damaged record is passed over");
+        }
     }
 
     /// Where the message at `offset` is, if it is confirmed and still in the log. Blocking.
@@ -258,9 +312,9 @@ impl Queue {
             return Ok(tail.get(offset));
         }
         drop(tail);
-        let guard = self.core.index.db()?;
         let at = (self.topic, self.queue_id);
-        let block = consume_queue::get(&guard, at, offset / BLOCK_ENTRIES)?;
+        let number = offset / BLOCK_ENTRIES;
+        let block = self.core.index.derived(|guard| consume_queue::get(guard, at, number))?;
         Ok(block.and_then(|block| {
             let skip = offset.checked_sub(block.first())?;
             block.entries.get(to_usize(skip)).copied()
@@ -290,6 +344,52 @@ impl Read {
             _ => return None,
         };
         Some(Self::empty(status, next, (min, max)))
+    }
+}
+
+/// Whether `bytes` are the record that the index speaks of.
+fn verify(bytes: &[u8], entry: BlockEntry) -> Result<(), String> {
+    let record = check(bytes, entry.log_offset)?;
+    if record.total_size == entry.size {
+        Ok(())
+    } else {
+        // Whoever takes the answer apart would lose the place.
+        Err(format!("it says {} bytes, the index says {}", record.total_size, entry.size))
+    }
+}
+
+/// What a read answers.
+#[derive(Debug, Default)]
+struct Good {
+    slices: Vec<Bytes>,
+    messages: usize,
+    /// A record was left out.
+    passed_over: bool,
+}
+
+impl Good {
+    fn add(&mut self, bytes: Bytes, messages: usize) {
+        if messages > 0 {
+            self.slices.push(bytes);
+            self.messages += messages;
+        }
+    }
+}
+
+/// Which damaged records were reported: a consumer that comes again must not fill the disk with
+/// lines.
+#[derive(Debug, Default)]
+pub(crate) struct Reported(Mutex<HashSet<u64>>);
+
+impl Reported {
+    /// Whether the record at this log offset was not reported yet; now it is.
+    pub(crate) fn is_new(&self, log_offset: u64) -> bool {
+        let mut reported = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported.len() >= REPORTED_MAX {
+            // Rather a few lines twice than memory without end.
+            reported.clear();
+        }
+        reported.insert(log_offset)
     }
 }
 
@@ -338,6 +438,11 @@ impl Gather<'_> {
             gone: false,
             stop: None,
         }
+    }
+
+    /// The first queue offset that was found.
+    fn first_found(&self) -> u64 {
+        self.found.first().map_or(self.next, |&(offset, _)| offset)
     }
 
     fn offer_all(&mut self, entries: impl Iterator<Item = BlockEntry>) {

@@ -3,6 +3,7 @@
 use crate::{
     Boundary, Queue, QueueOffset, ReadError,
     index::consume_queue::{self, BLOCK_ENTRIES},
+    queue::TailGuard,
     read::Mode,
 };
 
@@ -40,6 +41,31 @@ impl Queue {
             Some(entry) => self.core.log.store_time(entry.log_offset.0),
             None => Ok(None),
         }
+    }
+
+    /// The tail, its smallest offset where the log has it now. In [`Mode::HotOnly`] that offset may
+    /// be smaller than it is.
+    pub(crate) fn tail_in_log(&self, mode: Mode) -> Result<TailGuard<'_>, ReadError> {
+        let log_min = self.core.log.min();
+        let mut tail = self.tail(mode)?;
+        if tail.follow(log_min) || mode == Mode::HotOnly {
+            return Ok(tail);
+        }
+        // Everything in memory is in the log.
+        let in_memory = tail.first();
+        drop(tail);
+        let at = (self.topic, self.queue_id);
+        let stored =
+            self.core.index.derived(|guard| consume_queue::first_at(guard, at, log_min))?;
+        let mut tail = self.tail(mode)?;
+        tail.set_min(stored.map_or(in_memory, |stored| stored.min(in_memory)), log_min);
+        Ok(tail)
+    }
+
+    /// Hides the messages before `offset`, until the queue leaves memory.
+    pub(crate) fn raise_min(&self, offset: QueueOffset) -> Result<(), ReadError> {
+        self.tail(Mode::MayBlock)?.raise_min(offset.0);
+        Ok(())
     }
 
     /// The first offset in `min..max` whose store time satisfies `late`, or `max`. Store times of
@@ -81,17 +107,19 @@ impl Queue {
         if let Some(time) = self.tail(Mode::MayBlock)?.block_time(number) {
             return Ok(Some(time));
         }
-        let guard = self.core.index.db()?;
         let at = (self.topic, self.queue_id);
-        let block = consume_queue::at_or_after(&guard, at, number)?;
+        let index = &self.core.index;
+        let block = index.derived(|guard| consume_queue::at_or_after(guard, at, number))?;
         Ok(block.map(|block| block.first_ms))
     }
 
     /// Store time of the first readable message in `offset..end`.
     fn time_at_or_after(&self, offset: u64, end: u64) -> Result<Option<(u64, i64)>, ReadError> {
         for offset in offset..end {
-            if let Some(time) = self.store_time_at(QueueOffset(offset))? {
-                return Ok(Some((offset, time)));
+            match self.store_time_at(QueueOffset(offset)) {
+                Ok(Some(time)) => return Ok(Some((offset, time))),
+                Ok(None) | Err(ReadError::Damaged { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(None)

@@ -124,23 +124,20 @@ const IGNORED: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "retention is not built yet: nothing is deleted",
+        "old messages are looked for every 10 s and at most 10 files deleted at a time; readers of a \
+         deleted file finish",
         &[
-            "fileReservedTime",
-            "deleteWhen",
-            "diskMaxUsedSpaceRatio",
-            "diskSpaceCleanForciblyRatio",
-            "diskSpaceWarningLevelRatio",
-            "cleanFileForciblyEnable",
             "deleteCommitLogFilesInterval",
             "deleteConsumeQueueFilesInterval",
             "deleteFileBatchMax",
             "cleanResourceInterval",
             "destroyMapedFileIntervalForcibly",
             "redeleteHangedFileInterval",
-            "enableCompaction",
-            "compactionScheduleInternal",
         ],
+    ),
+    (
+        "compacted topics are not built yet: their messages are kept as those of others",
+        &["enableCompaction", "compactionScheduleInternal"],
     ),
     (
         "a pull is limited by pull_max_messages and pull_max_bytes wherever the messages are read from",
@@ -361,9 +358,28 @@ mod tests {
         assert_eq!(config.flush, "sync");
         assert!(!config.auto_create_topic);
         assert_eq!(config.connection_idle_ms, 60_000);
-        let keys: Vec<&str> = unmapped.iter().map(|entry| entry.key.as_str()).collect();
-        assert_eq!(keys, ["deleteWhen", "fileReservedTime"]);
-        assert_eq!(unmapped[0].line, 5);
+        assert_eq!(config.retention_hours, 48);
+        assert_eq!(config.delete_hours.0, [4]);
+        assert!(unmapped.is_empty(), "{unmapped:?}");
+    }
+
+    #[test]
+    fn retention_is_read_as_rocketmq_writes_it() {
+        let (config, unmapped) = read(
+            "deleteWhen=04;16\nfileReservedTime=1\ndiskMaxUsedSpaceRatio=60\n\
+             diskSpaceCleanForciblyRatio=70\ndiskSpaceWarningLevelRatio=80\n\
+             cleanFileForciblyEnable=false\ndeleteFileBatchMax=20\n",
+        );
+        assert_eq!(config.delete_hours.0, [4, 16]);
+        assert_eq!((config.retention_hours, config.disk_clean_percent), (1, 60));
+        assert_eq!((config.disk_force_clean_percent, config.disk_refuse_percent), (70, 80));
+        assert!(!config.delete_unexpired);
+        assert_eq!(unmapped.len(), 1);
+        assert_eq!(unmapped[0].line, 7);
+        let (config, unmapped) = read("deleteWhen=24\ndiskSpaceWarningLevelRatio=0.9\n");
+        assert_eq!(config, Config::default());
+        assert!(unmapped[0].reason.contains("from 0 to 23"), "{unmapped:?}");
+        assert_eq!(unmapped.len(), 2);
     }
 
     #[test]

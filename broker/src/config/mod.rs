@@ -14,6 +14,7 @@ use std::{
 
 pub use java::Unmapped;
 pub use load::{Layers, LoadError, Loaded};
+pub use setting::Hours;
 use setting::{Bounds, Setting};
 
 /// One key of the configuration.
@@ -98,6 +99,18 @@ keys! {
     checkpoint_interval_ms: u64 = 30_000, "ms", Bounds::Range(100, 600_000), "";
     /// Most log between two index checkpoints.
     checkpoint_log_bytes: u64 = 512 * MIB, "bytes", Bounds::Range(MIB, 16_384 * MIB), "";
+    /// Messages older than this are deleted, a whole commit-log file at a time.
+    retention_hours: u64 = 72, "hours", Bounds::Range(1, 1_000_000), "fileReservedTime";
+    /// Hours of the local day in which they are deleted, several separated by semicolons.
+    delete_hours: Hours = Hours(vec![4]), "0 to 23", Bounds::Any, "deleteWhen";
+    /// They are deleted at any hour while more than this share of the disk is used.
+    disk_clean_percent: u64 = 75, "percent", Bounds::Range(10, 100), "diskMaxUsedSpaceRatio";
+    /// Younger messages are deleted too while more than this share of the disk is used.
+    disk_force_clean_percent: u64 = 85, "percent", Bounds::Range(10, 100), "diskSpaceCleanForciblyRatio";
+    /// Messages are refused while this share of the disk is used, or hardly anything is free.
+    disk_refuse_percent: u64 = 90, "percent", Bounds::Range(10, 100), "diskSpaceWarningLevelRatio";
+    /// Whether disk_force_clean_percent counts; false keeps every message for its time.
+    delete_unexpired: bool = true, "", Bounds::Any, "cleanFileForciblyEnable";
     /// Memory for blocks of the index that were read from disk.
     block_cache_bytes: usize = 64 * 1024 * 1024, "bytes", Bounds::Range(MIB, 65_536 * MIB), "";
     /// Largest message body, or batch of them, as it arrives.

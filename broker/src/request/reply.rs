@@ -287,9 +287,10 @@ fn append_code(error: &AppendError) -> ResponseCode {
         AppendError::TooLarge { .. } | AppendError::Record(_) => ResponseCode::MESSAGE_ILLEGAL,
         AppendError::NoQueue { .. } => ResponseCode::INVALID_PARAMETER,
         AppendError::Busy { .. } => ResponseCode::SYSTEM_BUSY,
-        AppendError::Poisoned(_) | AppendError::NoSpace { .. } | AppendError::Closed => {
-            ResponseCode::SERVICE_NOT_AVAILABLE
-        }
+        AppendError::Poisoned(_)
+        | AppendError::NoSpace { .. }
+        | AppendError::DiskFull { .. }
+        | AppendError::Closed => ResponseCode::SERVICE_NOT_AVAILABLE,
         // The whole turn failed for one topic: clients try again on this code.
         AppendError::TopicDeleted { .. } | AppendError::Read(_) => ResponseCode::SYSTEM_ERROR,
     }

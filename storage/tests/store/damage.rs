@@ -6,10 +6,14 @@ use std::{
     path::Path,
 };
 
-use storage::{Appended, LogOffset, OpenError, QueueOffset, ReadError, ReadStatus, Store};
+use protocol::record;
+use storage::{
+    Appended, Boundary, LogOffset, Mode, OpenError, QueueOffset, Read, ReadError, ReadStatus, Store,
+};
 
 use crate::common::{
-    Message, Scratch, copy, forget_durable_index, numbered, read, read_all, send, topic,
+    ANY, Message, Scratch, copy, forget_durable_index, limits, numbered, read, read_all, send,
+    topic,
 };
 
 /// Overwrites a byte of the log.
@@ -189,25 +193,82 @@ fn damage_below_the_durable_end_is_reported_and_nothing_is_cut() {
     ));
 }
 
+/// The keys of what a read returns, and where it goes on.
+fn keys(read: &Read) -> (Vec<String>, u64) {
+    let records = read.slices.iter().flat_map(|slice| record::iter(slice));
+    (records.map(|record| Message::of(&record.unwrap()).key).collect(), read.next.0)
+}
+
 #[test]
-fn record_that_rots_later_is_an_error_and_not_bytes() {
+fn record_that_rots_later_is_passed_over_and_nothing_else() {
+    type Rot = fn(&Scratch, &Appended);
+    let rots: [(&str, Rot); 5] = [
+        ("body", |scratch, record| write_at(scratch, end_of(record) - 20, b"?")),
+        ("head", |scratch, record| write_at(scratch, record.log_offset.0, &[0xFF; 8])),
+        ("smaller", |scratch, record| write_at(scratch, record.log_offset.0, &[0, 0, 0, 90])),
+        ("larger", |scratch, record| write_at(scratch, record.log_offset.0, &[0, 0, 1, 0])),
+        ("zeros", |scratch, record| write_at(scratch, record.log_offset.0, &[0; 80])),
+    ];
+    // From the mapping and from the disk.
+    for (hot_log_bytes, (what, rot)) in
+        [1 << 30, 0].into_iter().flat_map(|hot| rots.map(|rot| (hot, rot)))
+    {
+        let mut scratch = Scratch::new();
+        scratch.config.hot_log_bytes = hot_log_bytes;
+        scratch.config.segment_size_bytes = 64 << 10;
+        let store = scratch.open();
+        let results = send(&store, &topic(&store, "T", 1), 0, &numbered("k", 0..10));
+        let later: Vec<_> =
+            (0..100).map(|i| Message::new(format!("x{i}"), vec![1; 1_000])).collect();
+        send(&store, &topic(&store, "Later", 1), 0, &later);
+        store.close();
+        rot(&scratch, &results[5]);
+        let store = scratch.open();
+        let queue = store.topic("T").unwrap().queue(0).unwrap();
+        let all_but_one = |from: u64| -> Vec<String> {
+            (from..10).filter(|i| *i != 5).map(|i| format!("k{i}")).collect()
+        };
+        assert_eq!(keys(&read(&queue, 0, 32)), (all_but_one(0), 10), "{what}");
+        assert_eq!(keys(&read(&queue, 5, 32)), (all_but_one(5), 10), "{what}");
+        assert_eq!(keys(&read(&queue, 6, 32)), (all_but_one(6), 10), "{what}");
+        let alone = read(&queue, 5, 1);
+        assert_eq!(
+            (alone.status, alone.next),
+            (ReadStatus::MessageWasRemoving, QueueOffset(6)),
+            "{what}"
+        );
+        // Where memory is taken to be right nothing is verified, and nothing breaks.
+        let hot = queue.read(QueueOffset(0), limits(32), Mode::HotOnly, ANY);
+        assert!(hot.is_ok_and(|read| read.messages == 10) || hot_log_bytes == 0, "{what}");
+        let direct = store.record_at(results[5].log_offset);
+        assert!(!matches!(direct, Ok(Some(_))), "{what}: {direct:?}");
+        if what == "body" {
+            assert!(matches!(direct, Err(ReadError::Damaged { .. })), "{direct:?}");
+        }
+        assert!(store.query_key("T", "k5", 8, 0, i64::MAX).unwrap().records.is_empty());
+        assert_eq!(queue.offset_at_time(0, Boundary::Lower).unwrap(), QueueOffset(0));
+    }
+}
+
+#[test]
+fn consumer_gets_past_a_queue_of_nothing_but_damage() {
     let scratch = Scratch::new();
     let store = scratch.open();
-    let results = send(&store, &topic(&store, "T", 1), 0, &numbered("k", 0..10));
+    let results = send(&store, &topic(&store, "T", 1), 0, &numbered("k", 0..100));
     store.close();
-    write_at(&scratch, end_of(&results[5]) - 20, b"?");
+    for result in &results {
+        write_at(&scratch, end_of(result) - 20, b"?");
+    }
     let store = scratch.open();
     let queue = store.topic("T").unwrap().queue(0).unwrap();
-    assert_eq!(read(&queue, 0, 32).messages, 5, "up to the damage");
-    let damaged = queue.read(
-        QueueOffset(5),
-        crate::common::limits(32),
-        storage::Mode::MayBlock,
-        crate::common::ANY,
-    );
-    assert!(matches!(damaged, Err(ReadError::Damaged { .. })), "{damaged:?}");
-    assert_eq!(read(&queue, 6, 32).messages, 4);
-    assert!(store.query_key("T", "k5", 8, 0, i64::MAX).unwrap().records.is_empty());
+    let mut from = 0;
+    while from < 100 {
+        let read = read(&queue, from, 32);
+        assert_eq!((read.status, read.messages), (ReadStatus::MessageWasRemoving, 0));
+        assert!(read.next.0 > from, "it stands still at {from}");
+        from = read.next.0;
+    }
+    assert_eq!(read(&queue, 100, 32).status, ReadStatus::OffsetOverflowOne);
 }
 
 #[test]
