@@ -9,18 +9,10 @@ import java.net.ServerSocket;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Properties;
+import java.util.concurrent.Callable;
 
-import org.apache.rocketmq.auth.config.AuthConfig;
-import org.apache.rocketmq.broker.BrokerController;
-import org.apache.rocketmq.common.BrokerConfig;
 import org.apache.rocketmq.common.MQVersion;
-import org.apache.rocketmq.common.MixAll;
-import org.apache.rocketmq.common.namesrv.NamesrvConfig;
-import org.apache.rocketmq.namesrv.NamesrvController;
-import org.apache.rocketmq.remoting.netty.NettyClientConfig;
-import org.apache.rocketmq.remoting.netty.NettyServerConfig;
 import org.apache.rocketmq.remoting.protocol.RemotingCommand;
-import org.apache.rocketmq.store.config.MessageStoreConfig;
 
 /**
  * Runs one real RocketMQ name server and one real broker in this process, on the loopback interface.
@@ -47,16 +39,12 @@ public final class Control {
         System.setOut(System.err);
         System.setProperty(RemotingCommand.REMOTING_VERSION_KEY, Integer.toString(MQVersion.CURRENT_VERSION));
 
-        NamesrvController namesrv = startNamesrv(store, properties);
-        String namesrvAddress = LOOPBACK + ":" + namesrv.getNettyServerConfig().getListenPort();
-        BrokerController broker = startBroker(store, namesrvAddress, properties);
+        int namesrvPort = take(properties, "namesrvPort", Control::freePort);
+        int brokerPort = take(properties, "listenPort", Control::freeBrokerPort);
+        Servers servers = new Servers(store, namesrvPort, brokerPort, properties);
+        Runtime.getRuntime().addShutdownHook(new Thread(servers::shutdown, "stopper"));
 
-        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
-            broker.shutdown();
-            namesrv.shutdown();
-        }, "stopper"));
-
-        out.println("ready namesrv=" + namesrvAddress + " broker=" + broker.getBrokerAddr());
+        out.println("ready namesrv=" + servers.namesrv + " broker=" + servers.broker);
         System.in.transferTo(OutputStream.nullOutputStream());
         System.exit(0);
     }
@@ -74,55 +62,15 @@ public final class Control {
         return properties;
     }
 
-    private static NamesrvController startNamesrv(Path store, Properties properties) throws Exception {
-        NamesrvConfig config = new NamesrvConfig();
-        config.setRocketmqHome(store.toString());
-        config.setKvConfigPath(store.resolve("namesrv/kvConfig.json").toString());
-        config.setConfigStorePath(store.resolve("namesrv/namesrv.properties").toString());
-        NettyServerConfig server = new NettyServerConfig();
-        server.setBindAddress(LOOPBACK);
-        server.setListenPort(Integer.parseInt(properties.getProperty("namesrvPort", "0")));
-
-        NamesrvController controller = new NamesrvController(config, server);
-        if (!controller.initialize()) {
-            throw new IOException("the name server did not initialise; its log is below " + store);
-        }
-        controller.start();
-        return controller;
+    private static int take(Properties properties, String name, Callable<Integer> free) throws Exception {
+        Object port = properties.remove(name);
+        return port == null ? free.call() : Integer.parseInt(port.toString());
     }
 
-    private static BrokerController startBroker(Path store, String namesrvAddress, Properties properties) throws Exception {
-        BrokerConfig broker = new BrokerConfig();
-        broker.setRocketmqHome(store.toString());
-        broker.setBrokerName("control");
-        broker.setBrokerIP1(LOOPBACK);
-        broker.setBrokerIP2(LOOPBACK);
-        broker.setNamesrvAddr(namesrvAddress);
-        broker.setAutoCreateTopicEnable(true);
-        MessageStoreConfig messageStore = new MessageStoreConfig();
-        messageStore.setStorePathRootDir(store.resolve("broker").toString());
-        NettyServerConfig server = new NettyServerConfig();
-        server.setBindAddress(LOOPBACK);
-        server.setListenPort(freeBrokerPort());
-        NettyClientConfig client = new NettyClientConfig();
-        AuthConfig auth = new AuthConfig();
-
-        MixAll.properties2Object(properties, broker);
-        MixAll.properties2Object(properties, messageStore);
-        MixAll.properties2Object(properties, server);
-        MixAll.properties2Object(properties, client);
-        MixAll.properties2Object(properties, auth);
-        messageStore.setHaListenPort(server.getListenPort() + 1);
-        auth.setConfigName(broker.getBrokerName());
-        auth.setClusterName(broker.getBrokerClusterName());
-        auth.setAuthConfigPath(store.resolve("broker/config").toString());
-
-        BrokerController controller = new BrokerController(broker, server, client, messageStore, auth);
-        if (!controller.initialize()) {
-            throw new IOException("the broker did not initialise; its log is below " + store);
+    private static int freePort() throws IOException {
+        try (ServerSocket socket = bind(0)) {
+            return socket.getLocalPort();
         }
-        controller.start();
-        return controller;
     }
 
     /** A free port whose neighbours are free too: a broker also listens two below (fast channel) and one above (replication). */
