@@ -7,6 +7,7 @@
 #![expect(clippy::module_name_repetitions, reason = "the names tell bodies of one family apart")]
 
 pub mod cluster;
+pub mod config_file;
 pub mod group;
 pub mod heartbeat;
 pub mod kv;
