@@ -10,6 +10,7 @@ use protocol::record::{self, NewRecord};
 
 use crate::{
     AppendError, FlushMode, LogOffset, Queue, QueueOffset, Topic,
+    bug::{self, Bug},
     commit_log::writer::{LogWriter, largest_record},
     core::Core,
     dispatch::{self, Dispatcher, Indexed, Input, Place, bytes_of, size_of_record},
@@ -76,15 +77,10 @@ impl AppendBatch {
         queue_id: u32,
         record: &NewRecord<'_>,
     ) -> Result<(), AppendError> {
-        let queue = topic.visible_queue(queue_id).ok_or_else(|| AppendError::NoQueue {
-            topic: topic.config.name.clone(),
-            queue_id,
-            queues: topic.queues.len(),
-        })?;
-        queue.ensure_loaded()?;
+        let queue = self.queue_of(topic, queue_id)?;
         let wire_queue_id = i32::try_from(queue_id).unwrap_or(i32::MAX);
         let record = NewRecord { topic: &topic.config.name, queue_id: wire_queue_id, ..*record };
-        let config = &queue.core.config;
+        let config = &topic.core.config;
         let limit = config.max_message_bytes.min(largest_record(config.segment_size_bytes));
         let size = record.encoded_len();
         if size > limit {
@@ -94,9 +90,12 @@ impl AppendBatch {
         let properties = record.properties.iter().map(|piece| piece.len()).sum();
         let properties = dispatch::properties_of(&self.records, properties);
         let hashed = self.hashes.len();
-        let tag_hash = dispatch::terms(properties, &topic.hasher, &mut self.hashes);
+        let tag_hash = dispatch::terms(properties, &topic.hasher(), &mut self.hashes);
         let item = Item {
-            queue: self.place_of(queue),
+            queue: queue.unwrap_or_else(|new| {
+                self.queues.push(new);
+                self.queues.len() - 1
+            }),
             size: size_of_record(size),
             tag_hash,
             hashes: self.hashes.len() - hashed,
@@ -105,14 +104,27 @@ impl AppendBatch {
         Ok(())
     }
 
-    /// The place of a queue in `queues`, so that neighbours share one handle.
-    fn place_of(&mut self, queue: &Arc<Queue>) -> usize {
-        let recent = self.queues.iter().enumerate().rev().take(RECENT_QUEUES);
-        if let Some((at, _)) = recent.into_iter().find(|(_, known)| Arc::ptr_eq(known, queue)) {
-            return at;
+    /// The place of a queue in `queues`, so that neighbours share one handle; or the queue, loaded,
+    /// if it is new to the batch.
+    fn queue_of(
+        &self,
+        topic: &Topic,
+        queue_id: u32,
+    ) -> Result<Result<usize, Arc<Queue>>, AppendError> {
+        let mut recent = self.queues.iter().enumerate().rev().take(RECENT_QUEUES);
+        let same = |queue: &Queue| (queue.topic, queue.queue_id) == (topic.id, queue_id);
+        if let Some((at, _)) = recent.find(|(_, queue)| same(queue))
+            && topic.has_queue(queue_id)
+        {
+            return Ok(Ok(at));
         }
-        self.queues.push(Arc::clone(queue));
-        self.queues.len() - 1
+        let queue = topic.queue(queue_id).ok_or_else(|| AppendError::NoQueue {
+            topic: topic.config.name.clone(),
+            queue_id,
+            queues: topic.config.visible_queues(),
+        })?;
+        queue.ensure_loaded()?;
+        Ok(Err(queue))
     }
 
     /// Number of records.
@@ -182,7 +194,10 @@ impl Appender {
         }
         self.log
             .reserve(batch.items.iter().map(|item| bytes_of(item.size)))
-            .map_err(|reason| AppendError::NoSpace { reason })?;
+            .map_err(|reason| {
+                self.core.space.exhausted(&reason);
+                AppendError::NoSpace { reason }
+            })?;
         let mut keys = keys.lock().unwrap_or_else(PoisonError::into_inner);
         if keys.full_len() >= SLICES_MAX {
             return Err(AppendError::Busy { pending: keys.full_len() });
@@ -199,7 +214,8 @@ impl Appender {
         // Before anybody sees the new end: a checkpoint up to it must know these queues.
         self.dispatcher.hand_over(input);
         log.set_appended(self.log.end(), store_ms);
-        if matches!(self.core.config.flush, FlushMode::Async { .. }) {
+        if matches!(self.core.config.flush, FlushMode::Async { .. }) || bug::on(Bug::AckBeforeSync)
+        {
             log.confirmed.advance(self.log.end());
         }
         if full_slices > 0 {

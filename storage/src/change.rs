@@ -5,16 +5,14 @@ use std::sync::Arc;
 use prost::Message;
 
 use crate::{
-    DataVersion, GroupConfig, Queue, ReadError, StateError, Topic, TopicConfig, TopicId,
+    DataVersion, GroupConfig, ReadError, StateError, Topic, TopicConfig, TopicId,
+    bug::{self, Bug},
     command::{Command, Reply},
     index::{
         Family, consume_queue, consumer_offset,
         group::GroupRow,
-        key_index::KeyHasher,
         meta::{self, Versioned},
-        topic::TopicRow,
     },
-    num::to_u64,
     writer::{IndexWriter, Step},
 };
 
@@ -42,9 +40,9 @@ impl Command {
         match self {
             Self::PutTopic(_, reply) => drop(reply.send(Err(error))),
             Self::PutGroup(_, reply) => drop(reply.send(Err(error))),
-            Self::DeleteTopic(_, reply) | Self::DeleteGroup { reply, .. } => {
-                drop(reply.send(Err(error)));
-            }
+            Self::DeleteTopic(_, reply)
+            | Self::DeleteGroup { reply, .. }
+            | Self::Forget(_, reply) => drop(reply.send(Err(error))),
         }
     }
 }
@@ -77,6 +75,10 @@ impl IndexWriter {
                 Command::DeleteGroup { name, clean_offsets, reply } => {
                     self.delete_group(step, (&name, clean_offsets), reply)?;
                 }
+                Command::Forget(forget, reply) => {
+                    self.forget(step, &forget)?;
+                    step.changes.push(Change::Deleted(reply));
+                }
             }
         }
         let guard = self.shared.core.index.db()?;
@@ -91,7 +93,7 @@ impl IndexWriter {
             let version = next(*self.shared.topic_version());
             meta::put_version(&mut step.batch, &guard, Versioned::Topics, version);
             step.topic_version = Some(version);
-            step.sync = true;
+            step.sync = !bug::on(Bug::UnsyncedTopic);
         }
         if !step.groups.is_empty() {
             let version = next(*self.shared.group_version());
@@ -123,30 +125,21 @@ impl IndexWriter {
         }
         let core = Arc::clone(&self.shared.core);
         let guard = core.index.db()?;
-        let (id, since_log_offset) = match &before {
-            Some(topic) => (topic.id, topic.since_log_offset),
+        let topic = match &before {
+            Some(topic) => topic.with_config(config),
             None => {
                 let id = TopicId(self.next_topic_id);
                 self.next_topic_id += 1;
                 meta::put_next_topic_id(&mut step.batch, &guard, self.next_topic_id);
                 // No record of this name can be appended before the topic is known, and none of
                 // an earlier incarnation after it was marked as deleted.
-                (id, core.log.appended())
+                Topic::new(&core, id, core.log.appended(), config)
             }
         };
-        step.log_end = step.log_end.max(since_log_offset);
-        let mut queues: Vec<_> =
-            before.map_or_else(Vec::new, |topic| topic.queues.iter().map(Arc::clone).collect());
-        let existing = u32::try_from(queues.len()).expect("queues are numbered with 32 bits");
-        queues.extend(
-            (existing..config.visible_queues()).map(|queue| Queue::empty(&core, id, queue)),
-        );
-        let count = existing.max(config.visible_queues());
-        let row = TopicRow::new(id, since_log_offset, count, &config);
-        step.batch.put_cf(guard.family(Family::Topic), &config.name, row.encode_to_vec());
-        let hasher = KeyHasher::new(&config.name);
-        let queues = queues.into();
-        let topic = Arc::new(Topic { id, config, since_log_offset, queues, hasher });
+        step.log_end = step.log_end.max(topic.since_log_offset);
+        let row = topic.row().encode_to_vec();
+        step.batch.put_cf(guard.family(Family::Topic), &topic.config.name, row);
+        let topic = Arc::new(topic);
         step.topics.insert(topic.config.name.clone(), Some(Arc::clone(&topic)));
         step.changes.push(Change::Topic(reply, topic));
         Ok(())
@@ -166,22 +159,21 @@ impl IndexWriter {
             // With this lock no append is under way, so the log offset of a later incarnation is
             // behind the last record of this one.
             let _appender = self.shared.appender();
-            topic.queues.iter().for_each(|queue| queue.set_deleted());
+            topic.set_deleted();
         }
         let guard = self.shared.core.index.db()?;
         step.batch.delete_cf(guard.family(Family::Topic), name);
         let (from, to) = consume_queue::topic_range(topic.id);
         step.batch.delete_range_cf(guard.family(Family::ConsumeQueue), from, to);
+        meta::delete_queue_ends(&mut step.batch, &guard, topic.id);
         self.shared.input.offsets.forget_topic(topic.id);
         let mut removed: u64 = 0;
-        consumer_offset::scan(&guard, None, |group, of, queue_id, _| {
-            if of == topic.id {
-                let key = consumer_offset::key(group, of, queue_id);
-                step.batch.delete_cf(guard.family(Family::ConsumerOffset), key);
-                removed += 1;
-            }
+        consumer_offset::of_topic(&guard, topic.id, |group, of, queue_id, _| {
+            let key = consumer_offset::key(group, of, queue_id);
+            step.batch.delete_cf(guard.family(Family::ConsumerOffset), key);
+            removed += 1;
         })?;
-        let queues = to_u64(topic.queues.len());
+        let queues = topic.queue_count;
         tracing::info!(topic = name, id = topic.id.0, queues, offsets = removed, "topic deleted");
         step.topics.insert(name.to_owned(), None);
         step.changes.push(Change::Deleted(reply));

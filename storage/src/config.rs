@@ -26,9 +26,29 @@ pub struct Config {
     /// Entries kept in memory for reading after they are stored, over all queues, 16 bytes each.
     /// Default 1,048,576.
     pub tail_entries: usize,
+    /// Queues that stay in memory however idle they are. Of more than that, those leave that nobody
+    /// has used since the last index checkpoint. Default 16,384.
+    pub queues_in_memory: usize,
     /// How far behind the end of the log a record is still taken to be in memory, in bytes.
     /// Default 1 GiB.
     pub hot_log_bytes: u64,
+    /// Messages may be deleted after so many hours. Default 72.
+    pub retention_hours: u64,
+    /// Hours of the local day in which they are deleted. Default 4 in the morning.
+    pub delete_hours: Vec<u8>,
+    /// They are deleted at any hour while more than this share of the disk is used, in percent.
+    /// Default 75.
+    pub disk_clean_percent: u64,
+    /// Younger messages are deleted too while more than this share of the disk is used, in percent.
+    /// Default 85.
+    pub disk_force_clean_percent: u64,
+    /// Messages are refused while this share of the disk is used, in percent. Default 90.
+    pub disk_refuse_percent: u64,
+    /// Whether [`Config::disk_force_clean_percent`] counts. Without it messages are refused at last
+    /// and none is deleted before its time. Default true.
+    pub delete_unexpired: bool,
+    /// How often the store looks for messages to delete, in milliseconds. Default 10,000.
+    pub retention_interval_ms: u64,
 }
 
 /// When appended records are made durable, and so when a send may be answered.
@@ -56,7 +76,15 @@ impl Config {
             block_cache_bytes: 64 << 20,
             max_message_bytes: (4 << 20) + (64 << 10),
             tail_entries: 1 << 20,
+            queues_in_memory: 16_384,
             hot_log_bytes: 1 << 30,
+            retention_hours: 72,
+            delete_hours: vec![4],
+            disk_clean_percent: 75,
+            disk_force_clean_percent: 85,
+            disk_refuse_percent: 90,
+            delete_unexpired: true,
+            retention_interval_ms: 10_000,
         }
     }
 }

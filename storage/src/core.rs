@@ -1,13 +1,15 @@
 //! What queues, threads and the store share: the log, the index, the configuration and the health.
 
 use protocol::clock::Clock;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize};
 
 use crate::{
     Config,
     commit_log::{CommitLog, durable::MarkFile},
     health::Health,
     index::Index,
+    read::Reported,
+    space::Space,
 };
 
 /// Shared by `Arc`; queues hold it, so it holds no queue.
@@ -19,6 +21,11 @@ pub(crate) struct Core {
     pub(crate) index: Index,
     pub(crate) health: Health,
     pub(crate) mark: Mutex<MarkFile>,
+    pub(crate) space: Space,
+    /// Damaged records that were met.
+    pub(crate) reported: Reported,
+    /// Number of queues that are in memory.
+    pub(crate) queues_in_memory: AtomicUsize,
 }
 
 impl Core {

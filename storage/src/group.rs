@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::table::Named;
+
 /// The configuration of a consumer group, as RocketMQ's `SubscriptionGroupConfig`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "RocketMQ's fields, independent of each other")]
@@ -68,6 +70,12 @@ pub struct StaticSubscription {
     pub expression: String,
     /// Version of the subscription.
     pub version: i64,
+}
+
+impl Named for GroupConfig {
+    fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 impl GroupConfig {

@@ -11,7 +11,16 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
-    QueueOffset, ReadError, TopicId, core::Core, index::consume_queue, read::Mode, tail::Tail,
+    QueueOffset, ReadError, TopicId,
+    core::Core,
+    index::{
+        Guard,
+        consume_queue::{Block, Blocks},
+        meta,
+    },
+    num::to_u64,
+    read::Mode,
+    tail::Tail,
 };
 
 /// One queue of one incarnation of a topic.
@@ -23,6 +32,8 @@ pub struct Queue {
     /// `None` until the queue is touched for the first time.
     tail: Mutex<Option<Tail>>,
     loaded: AtomicBool,
+    /// Somebody has looked at the tail since [`Queue::is_idle`] asked last.
+    touched: AtomicBool,
     deleted: AtomicBool,
     changed: Notify,
     /// Number of calls that wait for `changed`, so that appending costs nothing when there is none.
@@ -82,11 +93,13 @@ impl Queue {
     }
 
     fn new(core: &Arc<Core>, (topic, queue_id): (TopicId, u32), tail: Option<Tail>) -> Arc<Self> {
+        core.queues_in_memory.fetch_add(1, Ordering::Relaxed);
         Arc::new(Self {
             core: Arc::clone(core),
             topic,
             queue_id,
             loaded: AtomicBool::new(tail.is_some()),
+            touched: AtomicBool::new(true),
             tail: Mutex::new(tail),
             deleted: AtomicBool::new(false),
             changed: Notify::new(),
@@ -101,7 +114,7 @@ impl Queue {
     /// [`ReadError::Index`] when the queue's state cannot be read.
     pub fn min(&self) -> Result<QueueOffset, ReadError> {
         let confirmed = self.core.log.confirmed.get();
-        let tail = self.tail(Mode::MayBlock)?;
+        let tail = self.tail_in_log(Mode::MayBlock)?;
         Ok(QueueOffset(tail.min().min(tail.confirmed_next(confirmed))))
     }
 
@@ -167,6 +180,20 @@ impl Queue {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// Whether nobody has touched the queue since this was asked last and the index has all of it,
+    /// so that it may leave memory.
+    pub(crate) fn is_idle(&mut self) -> bool {
+        let touched = std::mem::take(self.touched.get_mut());
+        let tail = self.tail.get_mut().unwrap_or_else(PoisonError::into_inner);
+        !touched && tail.as_ref().is_none_or(Tail::is_stored)
+    }
+
+    /// Whether it never had a message.
+    pub(crate) fn is_new(&mut self) -> bool {
+        let tail = self.tail.get_mut().unwrap_or_else(PoisonError::into_inner);
+        tail.as_ref().is_some_and(|tail| tail.next() == 0)
+    }
+
     pub(crate) fn is_deleted(&self) -> bool {
         self.deleted.load(Ordering::Acquire)
     }
@@ -191,6 +218,7 @@ impl Queue {
     /// [`ReadError::Cold`] if it is not in memory and `mode` forbids to read it, or the index fails.
     pub(crate) fn tail(&self, mode: Mode) -> Result<TailGuard<'_>, ReadError> {
         let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        self.touched.store(true, Ordering::Relaxed);
         if tail.is_none() {
             if mode == Mode::HotOnly {
                 return Err(ReadError::Cold);
@@ -202,22 +230,45 @@ impl Queue {
     }
 
     fn load(&self) -> Result<Tail, ReadError> {
-        let guard = self.core.index.db()?;
+        self.core.index.derived(|guard| self.load_from(guard))
+    }
+
+    fn load_from(&self, guard: &Guard<'_>) -> Result<Tail, ReadError> {
         let at = (self.topic, self.queue_id);
-        let Some(last) = consume_queue::last(&guard, at)? else { return Ok(Tail::default()) };
+        let mut blocks = Blocks::of(guard, at);
+        let Some(last) = blocks.last()? else {
+            return Ok(meta::queue_end(guard, at)?.map_or_else(Tail::default, Tail::begun));
+        };
         let log_min = self.core.log.min();
-        let mut number = 0;
-        let mut min = None;
-        // Blocks of messages that are no longer in the log stay until retention removes them.
-        while let Some(block) = consume_queue::at_or_after(&guard, at, number)? {
-            let gone = block.entries.partition_point(|entry| entry.log_offset < log_min);
-            if gone < block.entries.len() {
-                min = Some(block.first() + crate::num::to_u64(gone));
-                break;
+        let next = last.first() + to_u64(last.entries.len());
+        // Blocks of messages that are no longer in the log stay until retention removes them. The
+        // first that is not one of them, by halving: there may be many.
+        let (mut low, mut middle, mut high) = (0, 0, last.number);
+        let mut first = None;
+        while low < high {
+            match blocks.at_or_after(middle)? {
+                Some(block) if live_from(&block, log_min).is_none() => low = block.number + 1,
+                found => {
+                    // Nothing lies between `middle` and it.
+                    high = middle;
+                    first = found;
+                }
             }
-            number = block.number + 1;
+            middle = low + high.saturating_sub(low) / 2;
         }
-        let next = last.first() + crate::num::to_u64(last.entries.len());
+        let min = live_from(first.as_ref().unwrap_or(&last), log_min);
         Ok(Tail::load(min.unwrap_or(next), last))
     }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.core.queues_in_memory.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The first queue offset of a block whose record is at or behind log offset `log_min`.
+fn live_from(block: &Block, log_min: u64) -> Option<u64> {
+    let gone = block.entries.partition_point(|entry| entry.log_offset < log_min);
+    (gone < block.entries.len()).then(|| block.first() + to_u64(gone))
 }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     AppendBatch, AppendError, DataVersion, FlushMode, GroupConfig, LogOffset, Poison, QueueOffset,
-    ReadError, Recovery, StateError, Topic, TopicConfig, TopicId,
+    ReadError, Recovery, StateError, Topic, TopicConfig, TopicId, adopt,
     append::Appender,
     command::{Command, Reply},
     commit_log::allocate::Allocator,
@@ -20,6 +20,8 @@ use crate::{
     index::consumer_offset,
     keys::KeyTail,
     lock::Lock,
+    retention::Retention,
+    space::Disk,
     table::Table,
 };
 
@@ -41,6 +43,8 @@ pub struct Store {
 /// The store's threads, in the order in which they stop.
 #[derive(Debug, Default)]
 pub(crate) struct Threads {
+    pub(crate) exporter: Option<JoinHandle<()>>,
+    pub(crate) retainer: Option<JoinHandle<()>>,
     pub(crate) flusher: Option<JoinHandle<()>>,
     pub(crate) index_writer: Option<JoinHandle<()>>,
     pub(crate) allocator: Option<JoinHandle<()>>,
@@ -60,6 +64,7 @@ pub(crate) struct Shared {
     pub(crate) appender: Mutex<Appender>,
     pub(crate) allocator: Arc<Allocator>,
     pub(crate) flusher: OnceLock<Thread>,
+    pub(crate) retention: Retention,
 }
 
 impl Shared {
@@ -101,6 +106,12 @@ impl Store {
         }
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in [threads.exporter, threads.retainer] {
+            if let Some(thread) = &thread {
+                thread.thread().unpark();
+            }
+            join(thread);
+        }
         shared.wake_flusher();
         join(threads.flusher);
         shared.input.stop.store(true, Ordering::Release);
@@ -109,6 +120,9 @@ impl Store {
         shared.allocator.stop();
         join(threads.allocator);
         self.mark_clean();
+        if shared.core.health.check().is_ok() {
+            adopt::Export::new(Arc::clone(shared)).write();
+        }
         shared.core.index.close();
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
@@ -175,6 +189,12 @@ impl Store {
     /// As [`Store::put_topic`].
     pub async fn delete_topic(&self, name: &str) -> Result<(), StateError> {
         self.command(|reply| Command::DeleteTopic(name.to_owned(), reply)).await
+    }
+
+    /// Number of queues that are in memory: those that were touched lately or hold what is not
+    /// stored yet.
+    pub fn queues_in_memory(&self) -> usize {
+        self.shared.core.queues_in_memory.load(Ordering::Relaxed)
     }
 
     /// Version of the topic table.
@@ -244,7 +264,7 @@ impl Store {
         queue_id: u32,
         offset: QueueOffset,
     ) {
-        if topic.visible_queue(queue_id).is_some_and(|queue| !queue.is_deleted()) {
+        if topic.has_queue(queue_id) && !topic.is_deleted() {
             self.shared.input.offsets.commit(group, (topic.id, queue_id), offset);
         }
     }
@@ -274,17 +294,19 @@ impl Store {
         group: &str,
     ) -> Result<Vec<(TopicId, u32, QueueOffset)>, ReadError> {
         let mut offsets = BTreeMap::new();
-        let mut note = |of: &str, topic, queue_id, offset| {
+        consumer_offset::scan(&self.shared.core.index.db()?, Some(group), |_, topic, queue, at| {
+            offsets.insert((topic, queue), at);
+            Ok(())
+        })?;
+        self.shared.input.offsets.for_each(|of, topic, queue, at| {
             if of == group {
-                offsets.insert((topic, queue_id), offset);
+                offsets.insert((topic, queue), at);
             }
-        };
-        consumer_offset::scan(&self.shared.core.index.db()?, Some(group), &mut note)?;
-        self.shared.input.offsets.for_each(note);
+        });
         Ok(offsets.into_iter().map(|((topic, queue), offset)| (topic, queue, offset)).collect())
     }
 
-    /// The groups that have committed an offset of a topic, sorted. Blocking; reads all offsets.
+    /// The groups that have committed an offset of a topic, sorted. Blocking; looks at each group.
     ///
     /// # Errors
     /// [`ReadError::Index`].
@@ -295,7 +317,7 @@ impl Store {
                 groups.insert(group.to_owned());
             }
         };
-        consumer_offset::scan(&self.shared.core.index.db()?, None, &mut note)?;
+        consumer_offset::of_topic(&self.shared.core.index.db()?, topic_id, &mut note)?;
         self.shared.input.offsets.for_each(note);
         Ok(groups.into_iter().collect())
     }
@@ -311,6 +333,7 @@ impl Store {
         }
         let Shared { core, input, keys, appender, .. } = &*self.shared;
         core.health.check()?;
+        core.space.check()?;
         let pending = input.pending_blocks.load(Ordering::Relaxed);
         if pending >= PENDING_BLOCKS_MAX {
             input.wake();
@@ -382,13 +405,22 @@ impl Store {
     /// # Errors
     /// The operating system's reason.
     pub fn usage(&self) -> std::io::Result<Usage> {
-        let disk = rustix::fs::statvfs(&self.shared.core.config.path)?;
+        let disk = self.shared.core.space.disk()?;
         Ok(Usage {
-            disk_total_bytes: disk.f_blocks * disk.f_frsize,
-            disk_used_bytes: disk.f_blocks.saturating_sub(disk.f_bfree) * disk.f_frsize,
-            disk_free_bytes: disk.f_bavail * disk.f_frsize,
+            disk_total_bytes: disk.total_bytes,
+            disk_used_bytes: disk.used_bytes,
+            disk_free_bytes: disk.free_bytes,
             log_bytes: self.appended().0 - self.min_log_offset().0,
         })
+    }
+
+    /// Makes the store believe in a disk of this size with so many bytes used; 0 of 0 is the real
+    /// one again.
+    #[doc(hidden)]
+    pub fn pretend_disk(&self, used_bytes: u64, total_bytes: u64) {
+        let free_bytes = total_bytes.saturating_sub(used_bytes);
+        let disk = Disk { total_bytes, used_bytes, free_bytes };
+        self.shared.core.space.pretend((total_bytes > 0).then_some(disk));
     }
 }
 

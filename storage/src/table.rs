@@ -1,16 +1,30 @@
 //! A table from name to value that is read without locks and changed rarely.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    borrow::Borrow,
+    collections::HashSet,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 
 use crate::num::{to_u64, to_usize};
 
-/// A change copies one shard of this many, so that creating the 100,000th topic costs what the
-/// first did, nearly.
-const SHARDS: usize = 64;
+/// A change copies one shard of this many: 25 values of 100,000.
+const SHARDS: usize = 4096;
 
-type Shard<T> = HashMap<Arc<str>, Arc<T>>;
+/// A value that knows its name.
+pub(crate) trait Named {
+    /// Its name, which never changes.
+    fn name(&self) -> &str;
+}
+
+/// A value, found by its name.
+#[derive(Debug)]
+struct Row<T>(Arc<T>);
+
+type Shard<T> = HashSet<Row<T>>;
 
 /// Changed by one thread, read by all.
 #[derive(Debug)]
@@ -18,15 +32,20 @@ pub(crate) struct Table<T> {
     shards: Box<[ArcSwap<Shard<T>>]>,
 }
 
-impl<T> Table<T> {
-    pub(crate) fn new(values: impl Iterator<Item = (String, Arc<T>)>) -> Self {
-        let mut shards: Vec<Shard<T>> = (0..SHARDS).map(|_| HashMap::new()).collect();
-        for (name, value) in values {
-            if let Some(shard) = shards.get_mut(shard_of(&name)) {
-                shard.insert(name.into(), value);
+impl<T: Named> Table<T> {
+    pub(crate) fn new(values: Vec<Arc<T>>) -> Self {
+        let mut shards: Vec<Vec<Row<T>>> = (0..SHARDS).map(|_| Vec::new()).collect();
+        for value in values {
+            if let Some(shard) = shards.get_mut(shard_of(value.name())) {
+                shard.push(Row(value));
             }
         }
-        Self { shards: shards.into_iter().map(ArcSwap::from_pointee).collect() }
+        let empty = Arc::new(Shard::new());
+        let shared = |rows: Vec<Row<T>>| match rows.len() {
+            0 => Arc::clone(&empty),
+            _ => Arc::new(rows.into_iter().collect()),
+        };
+        Self { shards: shards.into_iter().map(|rows| ArcSwap::new(shared(rows))).collect() }
     }
 
     fn shard(&self, name: &str) -> &ArcSwap<Shard<T>> {
@@ -34,26 +53,58 @@ impl<T> Table<T> {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Arc<T>> {
-        self.shard(name).load().get(name).map(Arc::clone)
+        self.shard(name).load().get(name).map(|row| Arc::clone(&row.0))
     }
 
     /// All values, in no order.
     pub(crate) fn all(&self) -> Vec<Arc<T>> {
-        let shards = self.shards.iter().map(ArcSwap::load);
-        shards.flat_map(|shard| shard.values().map(Arc::clone).collect::<Vec<_>>()).collect()
+        let mut all = Vec::new();
+        self.each(|value| all.push(Arc::clone(value)));
+        all
     }
 
-    /// Puts or removes a value. One thread at a time.
+    /// Looks at all values, in no order.
+    pub(crate) fn each(&self, mut look: impl FnMut(&Arc<T>)) {
+        for shard in &self.shards {
+            shard.load().iter().for_each(|row| look(&row.0));
+        }
+    }
+
+    /// Puts or removes the value of this name. One thread at a time.
     pub(crate) fn set(&self, name: &str, value: Option<Arc<T>>) {
         let shard = self.shard(name);
         let mut changed = Shard::clone(&shard.load());
-        match value {
-            Some(value) => changed.insert(name.into(), value),
-            None => changed.remove(name),
-        };
+        changed.remove(name);
+        changed.extend(value.map(Row));
         shard.store(Arc::new(changed));
     }
 }
+
+impl<T> Clone for Row<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: Named> Borrow<str> for Row<T> {
+    fn borrow(&self) -> &str {
+        self.0.name()
+    }
+}
+
+impl<T: Named> Hash for Row<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.name().hash(state);
+    }
+}
+
+impl<T: Named> PartialEq for Row<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name() == other.0.name()
+    }
+}
+
+impl<T: Named> Eq for Row<T> {}
 
 fn shard_of(name: &str) -> usize {
     to_usize(u64::from(crc32fast::hash(name.as_bytes())) % to_u64(SHARDS))
@@ -63,15 +114,30 @@ fn shard_of(name: &str) -> usize {
 mod tests {
     use super::*;
 
+    #[derive(Debug, PartialEq, Eq)]
+    struct Number(String, i32);
+
+    impl Named for Number {
+        fn name(&self) -> &str {
+            &self.0
+        }
+    }
+
+    fn number(i: i32) -> Arc<Number> {
+        Arc::new(Number(format!("t{i}"), i))
+    }
+
     #[test]
     fn set_and_get() {
-        let table = Table::new([("a".to_owned(), Arc::new(1))].into_iter());
+        let table = Table::new(vec![number(-1)]);
         for i in 0..1_000 {
-            table.set(&format!("t{i}"), Some(Arc::new(i)));
+            table.set(&format!("t{i}"), Some(number(i)));
         }
         table.set("t7", None);
-        assert_eq!(table.get("a").as_deref(), Some(&1));
-        assert_eq!(table.get("t8").as_deref(), Some(&8));
+        table.set("t8", Some(Arc::new(Number("t8".to_owned(), 88))));
+        assert_eq!(table.get("t-1"), Some(number(-1)));
+        assert_eq!(table.get("t8").map(|found| found.1), Some(88));
+        assert_eq!(table.get("t9"), Some(number(9)));
         assert_eq!(table.get("t7"), None);
         assert_eq!(table.all().len(), 1_000);
     }

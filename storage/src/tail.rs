@@ -23,6 +23,8 @@ const KEPT_MAX: usize = 1 << 16;
 pub(crate) struct Tail {
     /// Smallest queue offset of the queue; equals the next one when the queue is empty.
     min: u64,
+    /// Where the log began when `min` was found out.
+    min_for: u64,
     /// Queue offset of `entries[0]`.
     first: u64,
     /// In RocksDB are all full blocks below this queue offset, a multiple of 64.
@@ -65,15 +67,46 @@ impl Tail {
             min,
             first,
             stored: last.number * BLOCK_ENTRIES,
-            dirty: false,
             entries: last.entries.into(),
             times: [last.first_ms].into(),
+            ..Self::default()
         }
+    }
+
+    /// The tail of a queue that has no message and whose next one gets this offset.
+    pub(crate) fn begun(offset: u64) -> Self {
+        let stored = offset - offset % BLOCK_ENTRIES;
+        Self { min: offset, first: offset, stored, ..Self::default() }
     }
 
     /// Smallest queue offset; the next one if the queue is empty.
     pub(crate) fn min(&self) -> u64 {
         self.min
+    }
+
+    /// Lets the smallest offset follow the log, which begins at `log_min` now. `false` if entries
+    /// that are not in memory must tell; then [`Tail::set_min`] follows.
+    pub(crate) fn follow(&mut self, log_min: u64) -> bool {
+        if self.min_for >= log_min {
+            return true;
+        }
+        let gone = self.entries.partition_point(|entry| entry.log_offset < log_min);
+        if gone == 0 && self.min < self.first {
+            return false;
+        }
+        self.set_min(self.first + to_u64(gone), log_min);
+        true
+    }
+
+    /// The smallest offset is at least `min`, now that the log begins at `log_min`.
+    pub(crate) fn set_min(&mut self, min: u64, log_min: u64) {
+        self.raise_min(min);
+        self.min_for = self.min_for.max(log_min);
+    }
+
+    /// The smallest offset is at least `min`.
+    pub(crate) fn raise_min(&mut self, min: u64) {
+        self.min = self.min.max(min.min(self.next()));
     }
 
     /// The queue offset that the next message gets.
@@ -132,11 +165,9 @@ impl Tail {
         if offset < next {
             return Replayed::Known;
         }
-        if next == 0 {
+        if self.entries.is_empty() && self.min == next {
             // The first record of this queue that the log still has.
-            self.min = offset;
-            self.first = offset;
-            self.stored = offset - offset % BLOCK_ENTRIES;
+            *self = Self { min_for: self.min_for, dirty: self.dirty, ..Self::begun(offset) };
         } else if offset - next > GAP_MAX {
             return Replayed::Absurd;
         }
@@ -156,6 +187,11 @@ impl Tail {
     /// A checkpoint has seen the tail; returns whether it was changed since the last one.
     pub(crate) fn take_dirty(&mut self) -> bool {
         std::mem::take(&mut self.dirty)
+    }
+
+    /// Whether the index has all of it.
+    pub(crate) fn is_stored(&self) -> bool {
+        !self.dirty && self.next() - self.stored < BLOCK_ENTRIES
     }
 
     /// Whether the entry at the end of the tail has just completed a block.
@@ -213,6 +249,11 @@ impl Tail {
         if self.entries.capacity() > 4 * self.entries.len().max(to_usize(BLOCK_ENTRIES)) {
             self.entries.shrink_to(2 * self.entries.len());
         }
+    }
+
+    /// RocksDB has lost what it had: the blocks in memory are to be stored again.
+    pub(crate) fn forget_stored(&mut self) {
+        self.stored = self.first - self.first % BLOCK_ENTRIES;
     }
 
     /// Queue offset below which all full blocks are in RocksDB.
@@ -313,6 +354,26 @@ mod tests {
         assert!(tail.get(3).is_some_and(BlockEntry::is_hole));
         assert_eq!(tail.replay(6 + GAP_MAX + 1, entry(10), 0), Replayed::Absurd);
         assert_eq!(tail.next(), 6);
+    }
+
+    #[test]
+    fn smallest_offset_follows_the_log_as_far_as_memory_tells() {
+        let mut tail = filled(300);
+        assert!(tail.follow(0));
+        assert!(tail.follow(10_050));
+        assert_eq!(tail.min(), 101);
+        assert!(tail.follow(10_000), "the log does not grow backwards");
+        assert_eq!(tail.min(), 101);
+        assert_eq!(tail.set_stored(256).count(), 4);
+        tail.forget_below(200);
+        assert!(!tail.follow(15_000), "192 is the first in memory");
+        tail.set_min(150, 15_000);
+        assert_eq!(tail.min(), 150);
+        assert!(tail.follow(20_000));
+        assert_eq!(tail.min(), 200);
+        assert!(tail.follow(u64::MAX));
+        assert_eq!((tail.min(), tail.next()), (300, 300));
+        assert_eq!(tail.append(entry(u64::MAX / 200), 1), 300);
     }
 
     #[test]

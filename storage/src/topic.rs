@@ -1,8 +1,17 @@
 //! Topics as the broker sees them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
-use crate::{Queue, TopicId, index::key_index::KeyHasher};
+use crate::{
+    Queue, TopicId,
+    core::Core,
+    index::{key_index::KeyHasher, topic::TopicRow},
+    queues::Queues,
+    table::Named,
+};
 
 /// How the tags of a topic's messages are meant to be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,30 +45,106 @@ pub struct TopicConfig {
 }
 
 /// One incarnation of a topic, immutable: a change of its configuration makes a new value that
-/// shares the queues.
+/// shares the queues. A topic that nobody touches costs this and nothing else.
 #[derive(Debug)]
 pub struct Topic {
     /// Identifies this incarnation.
     pub id: TopicId,
     /// Its configuration.
     pub config: TopicConfig,
+    pub(crate) core: Arc<Core>,
     /// Records of this name before this log offset belong to an earlier incarnation.
     pub(crate) since_log_offset: u64,
-    /// Every queue that ever was, also those that the configuration hides now.
-    pub(crate) queues: Box<[Arc<Queue>]>,
-    pub(crate) hasher: KeyHasher,
+    /// Number of queues that ever were, also of those that the configuration hides now.
+    pub(crate) queue_count: u32,
+    /// The index may have something of so many of them.
+    stored_queues: u32,
+    /// Made when the first one is touched.
+    queues: OnceLock<Arc<Queues>>,
 }
 
 impl Topic {
+    /// A new incarnation.
+    pub(crate) fn new(
+        core: &Arc<Core>,
+        id: TopicId,
+        since_log_offset: u64,
+        config: TopicConfig,
+    ) -> Self {
+        Self {
+            id,
+            core: Arc::clone(core),
+            since_log_offset,
+            queue_count: config.visible_queues(),
+            stored_queues: 0,
+            queues: OnceLock::new(),
+            config,
+        }
+    }
+
+    /// As the index has it. It does not begin behind `end`, where the log does.
+    pub(crate) fn stored(core: &Arc<Core>, name: &str, row: TopicRow, end: u64) -> Self {
+        let (id, since, count) = (TopicId(row.id), row.since_log_offset.min(end), row.queues);
+        let topic = Self::new(core, id, since, row.into_config(name.to_owned()));
+        Self { queue_count: count, stored_queues: count, ..topic }
+    }
+
+    /// The same incarnation with another configuration.
+    pub(crate) fn with_config(&self, config: TopicConfig) -> Self {
+        let queue_count = self.queue_count.max(config.visible_queues());
+        let queues = OnceLock::from(Arc::clone(self.queues()));
+        let topic = Self::new(&self.core, self.id, self.since_log_offset, config);
+        Self { queue_count, queues, ..topic }
+    }
+
+    /// What the index keeps of it.
+    pub(crate) fn row(&self) -> TopicRow {
+        TopicRow::new(self.id, self.since_log_offset, self.queue_count, &self.config)
+    }
+
     /// A queue of the topic, or `None` if its number is not below the larger of the numbers of
     /// read and write queues.
     pub fn queue(&self, queue_id: u32) -> Option<Arc<Queue>> {
-        self.visible_queue(queue_id).map(Arc::clone)
+        self.has_queue(queue_id).then(|| self.queues().queue(queue_id))
     }
 
-    pub(crate) fn visible_queue(&self, queue_id: u32) -> Option<&Arc<Queue>> {
-        let visible = self.config.visible_queues();
-        self.queues.get(usize::try_from(queue_id).ok()?).filter(|_| queue_id < visible)
+    /// Whether the configuration shows this queue.
+    pub(crate) fn has_queue(&self, queue_id: u32) -> bool {
+        queue_id < self.config.visible_queues()
+    }
+
+    /// A queue that exists, hidden or not.
+    pub(crate) fn any_queue(&self, queue_id: u32) -> Option<Arc<Queue>> {
+        (queue_id < self.queue_count).then(|| self.queues().queue(queue_id))
+    }
+
+    /// The queues as far as they are in memory.
+    pub(crate) fn queues_in_memory(&self) -> Option<&Queues> {
+        self.queues.get().map(Arc::as_ref)
+    }
+
+    fn queues(&self) -> &Arc<Queues> {
+        self.queues.get_or_init(|| Queues::new(&self.core, self.id, self.stored_queues))
+    }
+
+    /// Hashes the keys of its messages.
+    pub(crate) fn hasher(&self) -> KeyHasher {
+        KeyHasher::new(&self.config.name)
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.queues_in_memory().is_some_and(Queues::is_deleted)
+    }
+
+    /// The topic is deleted. Call it with the append lock held, so that no append is under way.
+    pub(crate) fn set_deleted(&self) {
+        self.queues().set_deleted();
+    }
+}
+
+impl Named for Topic {
+    fn name(&self) -> &str {
+        &self.config.name
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
     keys::{self, Slice},
     num::to_u64,
     read::Mode,
+    rebuild::Rebuild,
     retained::Retained,
     store::Shared,
     tail::Packed,
@@ -40,12 +41,14 @@ const PIECE_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub(crate) struct IndexWriter {
     pub(crate) shared: Arc<Shared>,
+    /// The derived families are being built anew.
+    pub(crate) rebuild: Option<Rebuild>,
     /// Queues with a full block that is not confirmed yet.
-    deferred: Vec<Arc<Queue>>,
+    pub(crate) deferred: Vec<Arc<Queue>>,
     /// Entries that stay in memory after they are stored.
     retained: Retained,
     /// Log offset of the last checkpoint.
-    checkpoint: u64,
+    pub(crate) checkpoint: u64,
     checkpoint_at: Instant,
     /// Offsets were written that a power cut may still lose.
     unsynced_offsets: bool,
@@ -83,6 +86,7 @@ impl IndexWriter {
         Self {
             retained: Retained::new(shared.core.config.tail_entries),
             shared,
+            rebuild: None,
             deferred: Vec::new(),
             checkpoint,
             checkpoint_at: Instant::now(),
@@ -98,14 +102,8 @@ impl IndexWriter {
         let core = Arc::clone(&self.shared.core);
         loop {
             let stop = self.shared.input.stop.load(Ordering::Acquire);
-            let written = if stop || self.checkpoint_due() {
-                self.drain().and_then(|()| self.write_checkpoint(stop))
-            } else {
-                self.drain()
-            };
-            match written {
-                Ok(()) => self.let_idle_queues_go(),
-                Err(error) => core.fail(&error.to_string()),
+            if let Err(error) = self.turn(stop) {
+                core.fail(&error.to_string());
             }
             if core.health.check().is_err() {
                 self.refuse_all();
@@ -113,8 +111,23 @@ impl IndexWriter {
             if stop {
                 return;
             }
-            thread::park_timeout(LOOK_INTERVAL);
+            if self.rebuild.is_none() {
+                thread::park_timeout(LOOK_INTERVAL);
+            }
         }
+    }
+
+    fn turn(&mut self, stop: bool) -> Result<(), ReadError> {
+        self.rebuild_if_lost()?;
+        self.drain()?;
+        if self.rebuild.is_some() {
+            return self.rebuild_some();
+        }
+        if stop || self.checkpoint_due() {
+            self.write_checkpoint(stop)?;
+        }
+        self.let_idle_queues_go();
+        Ok(())
     }
 
     fn checkpoint_due(&self) -> bool {
@@ -273,7 +286,7 @@ impl IndexWriter {
     }
 
     /// Writes a batch. On a full disk nothing is lost by waiting: appends are refused meanwhile.
-    fn put(&self, batch: WriteBatch, sync: bool) -> Result<(), ReadError> {
+    pub(crate) fn put(&self, batch: WriteBatch, sync: bool) -> Result<(), ReadError> {
         let core = &self.shared.core;
         let bytes = batch.data().to_vec();
         let mut written = core.index.try_write(batch, sync);
@@ -282,6 +295,8 @@ impl IndexWriter {
                 Ok(()) => return Ok(()),
                 Err(WriteError::Failed(error)) => return Err(error),
                 Err(WriteError::Full { reason }) => self.wait_for_space(reason)?,
+                // The files in question go with the rebuild that follows.
+                Err(WriteError::Lost) => {}
             }
             core.index.reopen()?;
             written = core.index.try_write(WriteBatch::from_data(&bytes), sync);

@@ -1,6 +1,6 @@
 //! The `consume_queue` family: blocks of 64 entries of one queue.
 
-use super::{Family, Guard, damaged, read_error};
+use super::{Family, Guard, damaged, lost_error, meta};
 use crate::{ReadError, TopicId, num::take};
 
 /// Entries of a full block.
@@ -157,6 +157,12 @@ fn row(key: &[u8], value: &[u8]) -> Result<Block, ReadError> {
         .ok_or_else(|| damaged(Family::ConsumeQueue, key))
 }
 
+/// One row: whose it is, and its block. `None` if it cannot be decoded.
+pub(crate) fn decode_row(key: &[u8], value: &[u8]) -> Option<(TopicId, u32, Block)> {
+    let (topic, queue_id, number) = decode_key(key)?;
+    Some((topic, queue_id, decode(number, value)?))
+}
+
 /// The stored block with this number.
 ///
 /// # Errors
@@ -179,32 +185,79 @@ pub(crate) fn at_or_after(
     (topic, queue_id): (TopicId, u32),
     number: u64,
 ) -> Result<Option<Block>, ReadError> {
-    let mut end = key(topic, queue_id, u64::MAX).to_vec();
-    end.push(0);
-    let mut rows = guard.range(Family::ConsumeQueue, key(topic, queue_id, number).to_vec(), end);
-    rows.seek_to_first();
-    one(&rows)
+    Blocks::of(guard, (topic, queue_id)).at_or_after(number)
 }
 
-/// The last stored block of a queue.
-///
-/// # Errors
-/// [`ReadError::Index`].
-pub(crate) fn last(
-    guard: &Guard<'_>,
-    (topic, queue_id): (TopicId, u32),
-) -> Result<Option<Block>, ReadError> {
-    let mut end = key(topic, queue_id, u64::MAX).to_vec();
-    end.push(0);
-    let mut rows = guard.range(Family::ConsumeQueue, key(topic, queue_id, 0).to_vec(), end);
-    rows.seek_to_last();
-    one(&rows)
+/// The stored blocks of one queue: one look into RocksDB after the other.
+pub(crate) struct Blocks<'a> {
+    rows: rocksdb::DBRawIterator<'a>,
+    at: (TopicId, u32),
+}
+
+impl<'a> Blocks<'a> {
+    /// Reads nothing yet.
+    pub(crate) fn of(guard: &'a Guard<'_>, (topic, queue_id): (TopicId, u32)) -> Self {
+        let mut end = key(topic, queue_id, u64::MAX).to_vec();
+        end.push(0);
+        let rows = guard.range(Family::ConsumeQueue, key(topic, queue_id, 0).to_vec(), end);
+        Self { rows, at: (topic, queue_id) }
+    }
+
+    /// The last block.
+    ///
+    /// # Errors
+    /// [`ReadError::Index`].
+    pub(crate) fn last(&mut self) -> Result<Option<Block>, ReadError> {
+        self.rows.seek_to_last();
+        one(&self.rows)
+    }
+
+    /// The first block with this number or a larger one.
+    ///
+    /// # Errors
+    /// [`ReadError::Index`].
+    pub(crate) fn at_or_after(&mut self, number: u64) -> Result<Option<Block>, ReadError> {
+        self.rows.seek(key(self.at.0, self.at.1, number));
+        one(&self.rows)
+    }
+}
+
+/// The ends of many queues, cheapest in the order of their keys.
+pub(crate) struct Ends<'a> {
+    rows: rocksdb::DBRawIterator<'a>,
+    guard: &'a Guard<'a>,
+}
+
+impl<'a> Ends<'a> {
+    /// Reads nothing yet.
+    pub(crate) fn new(guard: &'a Guard<'a>) -> Self {
+        Self { rows: guard.db().raw_iterator_cf(guard.family(Family::ConsumeQueue)), guard }
+    }
+
+    /// The queue offset behind the last stored entry of a queue; if there is none, where the queue
+    /// is known to have ended, or 0.
+    ///
+    /// # Errors
+    /// [`ReadError::Index`].
+    pub(crate) fn of(&mut self, (topic, queue_id): (TopicId, u32)) -> Result<u64, ReadError> {
+        self.rows.seek_for_prev(key(topic, queue_id, u64::MAX));
+        if let Some((key, value)) = self.rows.item() {
+            let (of, queue, _) =
+                decode_key(key).ok_or_else(|| damaged(Family::ConsumeQueue, key))?;
+            if (of, queue) == (topic, queue_id) {
+                let last = row(key, value)?;
+                return Ok(last.first() + crate::num::to_u64(last.entries.len()));
+            }
+        }
+        self.rows.status().map_err(lost_error)?;
+        Ok(meta::queue_end(self.guard, (topic, queue_id))?.unwrap_or_default())
+    }
 }
 
 fn one(rows: &rocksdb::DBRawIterator<'_>) -> Result<Option<Block>, ReadError> {
     match rows.item() {
         Some((key, value)) => row(key, value).map(Some),
-        None => rows.status().map(|()| None).map_err(read_error),
+        None => rows.status().map(|()| None).map_err(lost_error),
     }
 }
 
@@ -241,7 +294,137 @@ pub(crate) fn beyond(
         each(key, rest, crate::num::to_u64(removed));
         rows.prev();
     }
-    rows.status().map_err(read_error)
+    rows.status().map_err(lost_error)
+}
+
+/// Whole blocks of one queue that hold nothing of the log any more: numbers `from..to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gone {
+    pub(crate) topic: TopicId,
+    pub(crate) queue_id: u32,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    /// Rows among them.
+    pub(crate) rows: u64,
+}
+
+/// One step of looking for blocks whose messages are gone.
+#[derive(Debug, Default)]
+pub(crate) struct Sweep {
+    pub(crate) gone: Vec<Gone>,
+    /// Queues that have no message left, and the offset behind their last one.
+    pub(crate) ended: Vec<((TopicId, u32), u64)>,
+    /// Where the next step begins; `None` after the last queue.
+    pub(crate) next: Option<(TopicId, u32)>,
+}
+
+/// The blocks that end before log offset `log_min`, queue by queue from `start` on, until
+/// `rows_max` rows are found. The last block of a queue is never among them, whatever it holds:
+/// the queue's next offset is known from it. (A compaction filter could not know which one is the
+/// last.)
+///
+/// # Errors
+/// [`ReadError::Index`].
+pub(crate) fn below(
+    guard: &Guard<'_>,
+    log_min: u64,
+    start: (TopicId, u32),
+    rows_max: u64,
+) -> Result<Sweep, ReadError> {
+    let mut options = rocksdb::ReadOptions::default();
+    // Old blocks are read once, to be deleted: they must not push out what consumers read.
+    options.fill_cache(false);
+    let mut rows = guard.db().raw_iterator_cf_opt(guard.family(Family::ConsumeQueue), options);
+    rows.seek(key(start.0, start.1, 0));
+    let mut sweep = Sweep::default();
+    let mut found = 0;
+    while let Some((at, _)) = rows.item() {
+        let (topic, queue_id, from) =
+            decode_key(at).ok_or_else(|| damaged(Family::ConsumeQueue, at))?;
+        if found >= rows_max {
+            sweep.next = Some((topic, queue_id));
+            return Ok(sweep);
+        }
+        let mut gone = Gone { topic, queue_id, from, to: from, rows: 0 };
+        let mut end = None;
+        while let Some((at, value)) = rows.item() {
+            let (of, queue, number) =
+                decode_key(at).ok_or_else(|| damaged(Family::ConsumeQueue, at))?;
+            if (of, queue) != (topic, queue_id) {
+                break;
+            }
+            // There is a later block, so those before it may go.
+            gone.to = number;
+            let (places, last) = head(value).ok_or_else(|| damaged(Family::ConsumeQueue, at))?;
+            if last >= log_min {
+                end = None;
+                break;
+            }
+            end = Some(number * BLOCK_ENTRIES + places);
+            gone.rows += 1;
+            rows.next();
+        }
+        if gone.to > gone.from {
+            found += gone.rows;
+            sweep.gone.push(gone);
+        }
+        if let Some(end) = end {
+            found += 1;
+            sweep.ended.push(((topic, queue_id), end));
+        }
+        match next_queue(topic, queue_id) {
+            Some((topic, queue_id)) => rows.seek(key(topic, queue_id, 0)),
+            None => break,
+        }
+    }
+    rows.status().map_err(lost_error)?;
+    Ok(sweep)
+}
+
+fn next_queue(topic: TopicId, queue_id: u32) -> Option<(TopicId, u32)> {
+    match queue_id.checked_add(1) {
+        Some(next) => Some((topic, next)),
+        None => topic.0.checked_add(1).map(|next| (TopicId(next), 0)),
+    }
+}
+
+/// How many places of an encoded block are before its end, and the log offset of its last entry.
+fn head(block: &[u8]) -> Option<(u64, u64)> {
+    let (start, rest) = take!(u8, block)?;
+    let (count, rest) = take!(u8, rest)?;
+    take!(u64, rest).map(|(last, _)| (u64::from(start) + u64::from(count), last))
+}
+
+/// The queue offset of the first stored entry whose record starts at or behind log offset `log_at`;
+/// `None` if there is none. Log offsets of a queue never descend, so this halves.
+///
+/// # Errors
+/// [`ReadError::Index`].
+pub(crate) fn first_at(
+    guard: &Guard<'_>,
+    queue: (TopicId, u32),
+    log_at: u64,
+) -> Result<Option<u64>, ReadError> {
+    let mut blocks = Blocks::of(guard, queue);
+    let Some(end) = blocks.last()? else { return Ok(None) };
+    let first = blocks.at_or_after(0)?.map_or(end.number, |block| block.number);
+    let before = |block: &Block| block.entries.last().is_none_or(|last| last.log_offset < log_at);
+    let (mut low, mut high, mut found) = (first, end.number + 1, None);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match blocks.at_or_after(middle)? {
+            Some(block) if block.number < high && before(&block) => low = block.number + 1,
+            Some(block) if block.number < high => {
+                high = middle;
+                found = Some(block);
+            }
+            _ => high = middle,
+        }
+    }
+    Ok(found.map(|block| {
+        let gone = block.entries.partition_point(|entry| entry.log_offset < log_at);
+        block.first() + crate::num::to_u64(gone)
+    }))
 }
 
 #[cfg(test)]

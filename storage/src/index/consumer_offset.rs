@@ -1,6 +1,8 @@
 //! The `consumer_offset` family: group, topic id and queue id to a queue offset.
 
-use super::{Family, Guard, damaged, for_each};
+use std::cmp::Ordering;
+
+use super::{Family, Guard, damaged, for_each, read_error};
 use crate::{QueueOffset, ReadError, TopicId, num::take};
 
 /// Ends the group's name in a key; no name contains it.
@@ -59,26 +61,68 @@ pub(crate) fn get(
     Ok(Some(QueueOffset(offset)))
 }
 
-/// Every stored offset of one group, or of all.
+/// Every stored offset of one group, or of all, up to the first error of `each`.
 ///
 /// # Errors
-/// [`ReadError::Index`].
+/// [`ReadError::Index`], or what `each` returns.
 pub(crate) fn scan(
     guard: &Guard<'_>,
     group: Option<&str>,
-    mut each: impl FnMut(&str, TopicId, u32, QueueOffset),
+    mut each: impl FnMut(&str, TopicId, u32, QueueOffset) -> Result<(), ReadError>,
 ) -> Result<(), ReadError> {
     let rows = match group {
         Some(group) => guard.range(Family::ConsumerOffset, group_start(group), group_end(group)),
         None => guard.db().raw_iterator_cf(guard.family(Family::ConsumerOffset)),
     };
     for_each(rows, |key, value| {
-        let row = decode_key(key).zip(take!(u64, value));
-        let ((group, topic, queue_id), (offset, _)) =
-            row.ok_or_else(|| damaged(Family::ConsumerOffset, key))?;
-        each(group, topic, queue_id, QueueOffset(offset));
-        Ok(())
+        let (group, topic, queue_id, offset) = decode(key, value)?;
+        each(group, topic, queue_id, offset)
     })
+}
+
+/// Every stored offset on one topic. Looks at each group once, however many offsets it has.
+///
+/// # Errors
+/// [`ReadError::Index`].
+pub(crate) fn of_topic(
+    guard: &Guard<'_>,
+    topic: TopicId,
+    mut each: impl FnMut(&str, TopicId, u32, QueueOffset),
+) -> Result<(), ReadError> {
+    let mut rows = guard.db().raw_iterator_cf(guard.family(Family::ConsumerOffset));
+    rows.seek_to_first();
+    while let Some((row, value)) = rows.item() {
+        let (group, of, queue_id, offset) = decode(row, value)?;
+        match of.cmp(&topic) {
+            Ordering::Less => {
+                let first = key(group, topic, 0);
+                rows.seek(first);
+            }
+            Ordering::Equal => {
+                each(group, of, queue_id, offset);
+                rows.next();
+            }
+            Ordering::Greater => {
+                let next_group = group_end(group);
+                rows.seek(next_group);
+            }
+        }
+    }
+    rows.status().map_err(read_error)
+}
+
+/// One row: group, topic, queue and offset.
+///
+/// # Errors
+/// [`ReadError::Index`].
+pub(crate) fn decode<'a>(
+    key: &'a [u8],
+    value: &[u8],
+) -> Result<(&'a str, TopicId, u32, QueueOffset), ReadError> {
+    let row = decode_key(key).zip(take!(u64, value));
+    let ((group, topic, queue_id), (offset, _)) =
+        row.ok_or_else(|| damaged(Family::ConsumerOffset, key))?;
+    Ok((group, topic, queue_id, QueueOffset(offset)))
 }
 
 #[cfg(test)]

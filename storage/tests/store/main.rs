@@ -9,4 +9,6 @@ mod damage;
 mod keys;
 mod model;
 mod read;
+mod retention;
+mod scale;
 mod state;
