@@ -6,6 +6,8 @@
 pub(crate) mod allocate;
 pub(crate) mod durable;
 pub(crate) mod flush;
+#[cfg(test)]
+mod model;
 pub(crate) mod recover;
 pub(crate) mod scan;
 #[expect(unsafe_code, reason = "the only module that reads mapped memory; see its three rules")]

@@ -74,6 +74,10 @@ pub(crate) fn open(
     }
     cut_behind(dir, &mut found, stray, (end, clean))?;
     let (segments, current) = map(&log_dir, &mut found, (durable, end), segment_size_bytes)?;
+    // A program that was killed may have left names that it had not synced yet.
+    for dir in [dir, &log_dir] {
+        file::sync_dir(dir).map_err(failed("sync", dir))?;
+    }
     // From here on a stop is not clean, and what was recovered must not be cut by a later one.
     let index_sequence = mark.map_or(0, |mark| mark.index_sequence);
     let path = dir.join(durable::NAME);
@@ -176,6 +180,10 @@ fn find_end(found: &[Found], from: u64, indexed: u64) -> Result<(u64, Option<Str
         let mut scanner = Scanner::open(&segment.path, segment.base_offset).map_err(failed())?;
         loop {
             let reason = match scanner.step(offset).map_err(failed())? {
+                // Its checksum is right, but that does not cover the text.
+                Step::Record(record) if record.is_torn() => {
+                    Some("zeros in the text of a record".to_owned())
+                }
                 Step::Record(record) => {
                     offset += u64::from(record.total_size);
                     continue;

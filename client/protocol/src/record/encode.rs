@@ -65,7 +65,8 @@ impl NewRecord<'_> {
     /// [`patch`] sets them. On an error `out` is as it was.
     ///
     /// # Errors
-    /// [`RecordError::NoTopic`] or [`RecordError::TooLong`]: the message breaks a limit.
+    /// [`RecordError::NoTopic`], [`RecordError::TooLong`] or [`RecordError::Zero`]: the message
+    /// breaks a limit.
     pub fn encode(&self, out: &mut BytesMut) -> Result<(), RecordError> {
         let lengths = self.check()?;
         let version = Version::for_topic(self.topic.len());
@@ -108,6 +109,12 @@ impl NewRecord<'_> {
         let properties = self.properties_len();
         if properties > limits::PROPERTIES_MAX_BYTES {
             return Err(too_long("property string", properties, limits::PROPERTIES_MAX_BYTES));
+        }
+        if self.topic.contains('\0') {
+            return Err(RecordError::Zero { field: "topic" });
+        }
+        if self.properties.iter().any(|piece| piece.contains('\0')) {
+            return Err(RecordError::Zero { field: "property string" });
         }
         let total = self.encoded_len();
         if total > limits::RECORD_MAX_BYTES {

@@ -86,6 +86,13 @@ pub enum RecordError {
         /// The limit in bytes.
         max: usize,
     },
+    /// A zero byte in the text of a new message. The checksum does not cover text, so zeros in it are
+    /// how a record is known that a crash has torn.
+    #[error("the {field} contains a zero byte; leave it out")]
+    Zero {
+        /// `topic` or `property string`.
+        field: &'static str,
+    },
     /// A new message without a topic.
     #[error("the message has no topic; set one")]
     NoTopic,

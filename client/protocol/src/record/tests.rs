@@ -169,6 +169,22 @@ fn iterates_over_concatenated_records_and_stops_at_damage() {
     assert!(matches!(read[1], Err(RecordError::Truncated { .. })));
 }
 
+#[test]
+fn zeros_in_text_are_refused_and_mean_a_torn_record() {
+    let mut out = BytesMut::new();
+    let refused = sample("T", &["a\u{1}b", "\0\u{2}"]).encode(&mut out);
+    assert_eq!(refused, Err(RecordError::Zero { field: "property string" }));
+    assert_eq!(sample("T\0", &[]).encode(&mut out), Err(RecordError::Zero { field: "topic" }));
+    assert!(out.is_empty());
+    let mut bytes = encode(&sample("T", &["a\u{1}b\u{2}"]));
+    assert!(!RecordView::parse(&bytes).unwrap().is_torn());
+    let at = bytes.len() - 2;
+    bytes[at..].fill(0);
+    let torn = RecordView::parse(&bytes).unwrap();
+    torn.verify().unwrap();
+    assert!(torn.is_torn());
+}
+
 fn any_host() -> impl Strategy<Value = SocketAddr> {
     prop_oneof![
         any::<([u8; 4], u16)>().prop_map(SocketAddr::from),

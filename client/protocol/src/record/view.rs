@@ -116,6 +116,13 @@ impl<'a> RecordView<'a> {
         }
     }
 
+    /// Whether a part of the text reads as zeros, as what a crash kept from the disk does. The
+    /// checksum covers the body alone, and no record is written with a zero in its text.
+    #[must_use]
+    pub fn is_torn(&self) -> bool {
+        self.topic.contains('\0') || self.properties.contains('\0')
+    }
+
     /// The value of a property; see [`property::find`].
     #[must_use]
     pub fn property(&self, name: &str) -> Option<&'a str> {
