@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, fcntl_lock, flock};
 
 use crate::{OpenError, file::failed};
 
@@ -37,6 +37,15 @@ impl Lock {
                     Ok(pid) if !pid.trim().is_empty() => format!("process {}", pid.trim()),
                     _ => "another process".to_owned(),
                 };
+                return Err(OpenError::Locked { path, holder });
+            }
+            Err(error) => return Err(failed("lock", &path)(error.into())),
+        }
+        // RocketMQ locks the same file in the older way, which `flock` does not see.
+        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::ACCESS | rustix::io::Errno::AGAIN) => {
+                let holder = "another program, probably RocketMQ's broker".to_owned();
                 return Err(OpenError::Locked { path, holder });
             }
             Err(error) => return Err(failed("lock", &path)(error.into())),
