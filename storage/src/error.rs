@@ -80,10 +80,18 @@ pub enum OpenError {
         /// Position that had been durable.
         durable: LogOffset,
     },
+    /// A directory of Apache RocketMQ cannot be taken over.
+    #[error("RocketMQ's {path} cannot be taken over: {reason}", path = path.display())]
+    Adopt {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// There is a log and no index: topics and consumer offsets cannot be rebuilt from the log.
     #[error(
         "the commit log holds records up to {end}, but the index {path} is missing or empty; \
-         restore the index directory",
+         restore the index directory, or run `mqtool store repair`",
         path = path.display()
     )]
     IndexMissing {

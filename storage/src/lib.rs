@@ -19,6 +19,7 @@
 //!
 //! Every byte on disk: [`mod@format`].
 
+mod adopt;
 mod append;
 mod change;
 mod command;
@@ -54,6 +55,7 @@ mod writer;
 #[doc = include_str!("../FORMAT.md")]
 pub mod format {}
 
+pub use adopt::{Concern, Migration, check as migrate_check};
 pub use append::{AppendBatch, Appended};
 pub use config::{Config, FlushMode};
 pub use error::{AppendError, OpenError, Poison, ReadError, StateError};
