@@ -55,7 +55,8 @@ pub enum OpenError {
     /// Segments of the commit log are missing or have the wrong length.
     #[error(
         "the commit log {path} has a gap: a segment should start at {expected}, the next one \
-         starts at {found}; restore the missing segment",
+         starts at {found}; restore the missing segment, or run `mqtool store repair` to see what \
+         is lost without it",
         path = path.display()
     )]
     LogGap {
@@ -69,7 +70,8 @@ pub enum OpenError {
     /// The log ends before the position that was durable.
     #[error(
         "the commit log {path} ends at {end}, but everything up to {durable} had been made \
-         durable; restore the missing segments",
+         durable; restore the missing segments, or run `mqtool store repair` to see what is lost \
+         without them",
         path = path.display()
     )]
     LogShort {
@@ -115,7 +117,11 @@ pub enum OpenError {
         durable: u64,
     },
     /// RocksDB reports an error.
-    #[error("cannot open the index {path}: {source}", path = path.display())]
+    #[error(
+        "cannot open the index {path}: {source}; run `mqtool store repair` on the store to see what \
+         can be saved",
+        path = path.display()
+    )]
     Index {
         /// Directory of the index.
         path: PathBuf,
@@ -123,7 +129,7 @@ pub enum OpenError {
         source: rocksdb::Error,
     },
     /// The index holds something that cannot be read.
-    #[error("{0}; restore the index directory from a backup")]
+    #[error("{0}; run `mqtool store repair` on the store to see what can be saved")]
     Read(#[from] ReadError),
 }
 
@@ -157,7 +163,7 @@ pub enum AppendError {
         /// The queue that was asked for.
         queue_id: u32,
         /// Number of queues.
-        queues: usize,
+        queues: u32,
     },
     /// The topic was deleted after the batch was prepared.
     #[error("a topic of the batch (id {topic}) has just been deleted; look it up again")]
@@ -172,6 +178,15 @@ pub enum AppendError {
     #[error("no space for another commit-log segment: {reason}; free some disk space")]
     NoSpace {
         /// The operating system's reason.
+        reason: Arc<str>,
+    },
+    /// The disk is too full for more messages; everything else goes on.
+    #[error(
+        "the broker's disk is full: {reason}; free some space or let retention delete older \
+         messages, then send again"
+    )]
+    DiskFull {
+        /// How full it is and what would do.
         reason: Arc<str>,
     },
     /// The index is too far behind the log.
@@ -208,6 +223,12 @@ pub enum ReadError {
         /// Position of the record.
         log_offset: LogOffset,
         /// The operating system's reason.
+        reason: String,
+    },
+    /// A part of the index that the log can rebuild cannot be read.
+    #[error("consume queues and key index cannot be read: {reason}; they are rebuilt from the log")]
+    Lost {
+        /// RocksDB's reason.
         reason: String,
     },
     /// A part of the index was lost and is being built again from the log.
@@ -258,4 +279,15 @@ pub enum StateError {
     /// The store is being closed.
     #[error("the store is closing")]
     Closed,
+}
+
+/// Why old messages were not deleted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RetentionError {
+    /// The index cannot be changed.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The index cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
 }

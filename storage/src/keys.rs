@@ -15,6 +15,9 @@ pub(crate) struct Slice {
     dirty: [u64; DIRTY_WORDS],
 }
 
+/// More slices than a rebuild makes.
+const REBUILT_SLICES_MAX: u64 = 1 << 32;
+
 const DIRTY_WORDS: usize = 16;
 const _: () = assert!(DIRTY_WORDS * 64 == 1024 && BUCKETS == 1024);
 
@@ -35,6 +38,15 @@ pub(crate) struct KeyTail {
 impl Slice {
     fn new(number: u64, buckets: Vec<Vec<u8>>) -> Self {
         Self { number, row: SliceRow::default(), buckets, dirty: [0; DIRTY_WORDS] }
+    }
+
+    /// Nothing of it is stored, and rebuilt slices come before it.
+    fn begin_again(&mut self) {
+        self.number += REBUILT_SLICES_MAX;
+        for at in 0..BUCKETS {
+            let filled = !self.bucket(at).is_empty();
+            self.set_dirty(at, filled);
+        }
     }
 
     fn bucket(&self, bucket: u16) -> &[u8] {
@@ -112,6 +124,36 @@ impl KeyTail {
             let next = Slice::new(self.current.number + 1, Vec::new());
             self.full.push_back(Arc::new(std::mem::replace(&mut self.current, next)));
         }
+    }
+
+    /// The number that the next slice gets. The slices in memory have smaller ones than any that is
+    /// made after [`KeyTail::keep_unstored`].
+    pub(crate) fn next_number(&self) -> u64 {
+        self.full.front().map_or(self.current.number, |first| first.number)
+    }
+
+    /// Nothing is stored any more, so everything in memory must be written again, behind what is
+    /// rebuilt. Returns the log offset of the first record in memory.
+    pub(crate) fn keep_unstored(&mut self) -> Option<u64> {
+        let mut first = None;
+        for slice in &mut self.full {
+            // It is shared only while the index writer writes it, and that is who asks.
+            let slice = Arc::get_mut(slice).expect("nobody writes this slice now");
+            first.get_or_insert(slice.row.first);
+            slice.begin_again();
+        }
+        if self.current.row.messages > 0 {
+            first.get_or_insert(self.current.row.first);
+        }
+        self.current.begin_again();
+        first
+    }
+
+    /// Ends the slice that is being filled and returns it, unless it is empty.
+    pub(crate) fn take_rest(&mut self) -> Option<Slice> {
+        let next = Slice::new(self.current.number + 1, Vec::new());
+        let rest = std::mem::replace(&mut self.current, next);
+        (rest.row.messages > 0).then_some(rest)
     }
 
     /// Number of full slices that are not stored.

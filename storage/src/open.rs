@@ -9,8 +9,9 @@ use protocol::{clock::Clock, limits};
 use rocksdb::WriteBatch;
 
 use crate::{
-    Config, OpenError, Recovery, Store,
+    Config, OpenError, ReadError, Recovery, Store, adopt,
     append::Appender,
+    bug::{self, Bug},
     commit_log::{
         self,
         allocate::Allocator,
@@ -28,7 +29,10 @@ use crate::{
     },
     keys::KeyTail,
     lock::Lock,
+    read::Reported,
     recover::{self, Replay},
+    retention::{self, Retention},
+    space::Space,
     store::{Shared, Threads},
     table::Table,
     writer::IndexWriter,
@@ -47,61 +51,118 @@ impl Store {
         check(&config)?;
         file::create_dir(&config.path).map_err(failed("create", &config.path))?;
         let lock = Lock::take(&config.path)?;
-        let index = Index::open(&config.path, config.block_cache_bytes)?;
-        let (new, checkpoint, log_end) = {
-            let guard = index.db()?;
-            let found = meta::schema(&guard)?;
-            if let Some(found) = found.filter(|&found| found != meta::SCHEMA_VERSION) {
-                let known = meta::SCHEMA_VERSION;
-                return Err(OpenError::Schema { path: config.path, found, known });
+        let opened = match open_locked(config.clone(), clock.clone(), Families::AsTheyAre) {
+            Err(OpenError::Read(ReadError::Lost { reason })) => {
+                tracing::error!(reason, "consume queues and key index are rebuilt from the log");
+                open_locked(config, clock, Families::Lost)?
             }
-            (found.is_none(), meta::checkpoint(&guard)?, meta::log_end(&guard)?)
+            opened => opened?,
         };
-        let (mark_file, mark) = MarkFile::open(&config.path)?;
-        if !new {
-            check_sequence(&index, mark)?;
-        }
-        // A new index counts from the beginning.
-        let mark = mark.map(|mark| Mark { index_sequence: index.durable_sequence(), ..mark });
-        let log = commit_log::recover::open(
-            &config.path,
-            config.segment_size_bytes,
-            checkpoint.log_offset,
-            (mark_file, mark),
-        )?;
-        let mut recovery =
-            Recovery { end: crate::LogOffset(log.end), cut: log.cut, ..Recovery::default() };
-        if new {
-            begin_index(&index, log.end)?;
-        }
-        if log_end > log.end {
-            tracing::warn!(log_end, end = log.end, "the index is ahead of the log");
-            recovery.removed_entries = recover::cut_index(&index, log.end)?;
-        }
-        log.log.set_last_store_ms(checkpoint.last_store_ms);
-        let core = Arc::new(Core {
-            config,
-            clock,
-            log: log.log,
-            index,
-            health: Health::default(),
-            mark: Mutex::new(log.mark),
-            queues_in_memory: AtomicUsize::new(0),
-        });
-        let shared = share(&core, log.current)?;
-        let from = checkpoint.log_offset.min(log.end);
-        let next_topic_id = meta::next_topic_id(&core.index.db()?)?;
-        let mut writer = IndexWriter::new(Arc::clone(&shared), from, next_topic_id);
-        let mut replay = Replay::default();
-        replay.run(&mut writer, &log.found, (from, log.end))?;
-        recovery.replayed_records = replay.records;
-        recovery.damaged = replay.damaged;
-        if meta::unclamped(&core.index.db()?)? {
-            recover::clamp_offsets(&shared, log.end)?;
-        }
+        let (shared, writer, recovery) = opened;
         let threads = Mutex::new(start(&shared, writer)?);
         Ok(Arc::new(Self { shared, threads, recovery, lock: Mutex::new(Some(lock)) }))
     }
+}
+
+/// What to do with the derived families.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Families {
+    AsTheyAre,
+    /// Empty them; the log has everything.
+    Lost,
+}
+
+fn open_locked(
+    config: Config,
+    clock: Clock,
+    families: Families,
+) -> Result<(Arc<Shared>, IndexWriter, Recovery), OpenError> {
+    let index = Index::open(&config.path, config.block_cache_bytes)?;
+    let new = !begin_or_check(&config, &index)?;
+    let lost = families == Families::Lost || meta::lost(&index.db()?)?;
+    if lost {
+        let stored = meta::checkpoint(&index.db()?)?;
+        index.drop_derived(&meta::Checkpoint { log_offset: 0, ..stored })?;
+    }
+    let (checkpoint, log_end) = {
+        let guard = index.db()?;
+        (meta::checkpoint(&guard)?, meta::log_end(&guard)?)
+    };
+    let (mark_file, mark) = MarkFile::open(&config.path)?;
+    if !new {
+        check_sequence(&index, mark)?;
+    }
+    // A new index counts from the beginning.
+    let mark = mark.map(|mark| Mark { index_sequence: index.durable_sequence(), ..mark });
+    retention::remove_returned(&config.path, meta::log_min(&index.db()?)?)?;
+    let log = commit_log::recover::open(
+        &config.path,
+        config.segment_size_bytes,
+        checkpoint.log_offset,
+        (mark_file, mark),
+    )?;
+    let mut recovery =
+        Recovery { end: crate::LogOffset(log.end), cut: log.cut, ..Recovery::default() };
+    if new {
+        begin_index(&index, log.end)?;
+    }
+    if log_end > log.end && !bug::on(Bug::NoIndexCut) {
+        tracing::warn!(log_end, end = log.end, "the index is ahead of the log");
+        recovery.removed_entries = recover::cut_index(&index, log.end)?;
+    }
+    log.log.set_last_store_ms(checkpoint.last_store_ms);
+    let core = Arc::new(Core {
+        space: Space::new(&config),
+        reported: Reported::default(),
+        config,
+        clock,
+        log: log.log,
+        index,
+        health: Health::default(),
+        mark: Mutex::new(log.mark),
+        queues_in_memory: AtomicUsize::new(0),
+    });
+    let shared = share(&core, log.current)?;
+    let range = (checkpoint.log_offset.min(log.end), log.end);
+    let writer = replay(&shared, &log.found, range, &mut recovery)?;
+    Ok((shared, writer, recovery))
+}
+
+/// Whether there is an index already, or one that was adopted; then it fits this program.
+fn begin_or_check(config: &Config, index: &Index) -> Result<bool, OpenError> {
+    let Some(found) = meta::schema(&index.db()?)? else { return adopt::begin(config, index) };
+    if found != meta::SCHEMA_VERSION {
+        let (path, known) = (config.path.clone(), meta::SCHEMA_VERSION);
+        return Err(OpenError::Schema { path, found, known });
+    }
+    adopt::merge(config, index)?;
+    Ok(true)
+}
+
+/// Brings the index up to the end of the log.
+fn replay(
+    shared: &Arc<Shared>,
+    found: &[commit_log::recover::Found],
+    (from, end): (u64, u64),
+    recovery: &mut Recovery,
+) -> Result<IndexWriter, OpenError> {
+    let core = &shared.core;
+    let next_topic_id = meta::next_topic_id(&core.index.db()?)?;
+    let mut writer = IndexWriter::new(Arc::clone(shared), from, next_topic_id);
+    let mut replay = Replay::default();
+    replay.run(&mut writer, found, (from, end))?;
+    recovery.replayed_records = replay.records;
+    recovery.damaged = replay.damaged;
+    if meta::unclamped(&core.index.db()?)? {
+        recover::clamp_offsets(shared, end)?;
+    }
+    if meta::lost(&core.index.db()?)? {
+        writer.write_checkpoint(true)?;
+        let mut batch = WriteBatch::default();
+        meta::put_lost(&mut batch, &core.index.db()?, false);
+        core.index.write(batch, true)?;
+    }
+    Ok(writer)
 }
 
 fn check(config: &Config) -> Result<(), OpenError> {
@@ -173,20 +234,33 @@ fn share(core: &Arc<Core>, current: commit_log::segment::Writer) -> Result<Arc<S
         appender: Mutex::new(Appender::new(Arc::clone(core), log)),
         allocator,
         flusher: OnceLock::new(),
+        retention: Retention::new(core.clock.now_ms()),
     };
     Ok(Arc::new(shared))
 }
 
 fn start(shared: &Arc<Shared>, writer: IndexWriter) -> Result<Threads, OpenError> {
     let allocator = Arc::clone(&shared.allocator);
-    let allocator = spawn(shared, "log-allocate", move || allocator.run())?;
+    let allocator = spawn(shared, "log-allocate", {
+        let core = Arc::clone(&shared.core);
+        move || allocator.run(&|bytes| core.space.room_for(bytes))
+    })?;
     let flusher = Flusher::new(Arc::clone(&shared.core));
     let flusher = spawn(shared, "log-flush", move || flusher.run())?;
     // Both are set here and nowhere else.
     let _first = shared.flusher.set(flusher.thread().clone());
     let index_writer = spawn(shared, "index-write", move || writer.run())?;
     shared.input.set_thread(index_writer.thread().clone());
+    let retainer = {
+        let shared = Arc::clone(shared);
+        move || retention::run(&shared)
+    };
+    let retainer = spawn(shared, "retain", retainer)?;
+    let mut export = adopt::Export::new(Arc::clone(shared));
+    let exporter = spawn(shared, "config-export", move || export.run())?;
     Ok(Threads {
+        exporter: Some(exporter),
+        retainer: Some(retainer),
         flusher: Some(flusher),
         index_writer: Some(index_writer),
         allocator: Some(allocator),

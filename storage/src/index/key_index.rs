@@ -2,7 +2,7 @@
 //!
 //! A hash only narrows the search: whoever finds an entry compares the real key.
 
-use super::{Family, Guard, damaged, read_error};
+use super::{Family, Guard, damaged, lost_error};
 use crate::{ReadError, num::take};
 
 /// Buckets of a slice; a power of two.
@@ -92,6 +92,19 @@ pub(crate) fn bucket_key(slice: u64, bucket: u16) -> Vec<u8> {
     key
 }
 
+/// Slice and bucket of a bucket's key.
+pub(crate) fn bucket_of_key(key: &[u8]) -> Option<(u64, u16)> {
+    let (&kind, rest) = key.split_first()?;
+    let (slice, rest) = take!(u64, rest)?;
+    let (bucket, rest) = take!(u16, rest)?;
+    (kind == BUCKET && rest.is_empty()).then_some((slice, bucket))
+}
+
+/// One row of a slice: its number, and what it covers. `None` if it cannot be decoded.
+pub(crate) fn decode_slice(key: &[u8], value: &[u8]) -> Option<(u64, SliceRow)> {
+    slice_of(key).zip(SliceRow::decode(value))
+}
+
 fn slice_of(key: &[u8]) -> Option<u64> {
     let (&kind, rest) = key.split_first()?;
     let (slice, _) = take!(u64, rest)?;
@@ -130,14 +143,14 @@ pub(crate) fn slices(
     let mut rows = guard.range(Family::KeyIndex, slice_key(0), vec![BUCKET]);
     rows.seek_to_last();
     while let Some((key, value)) = rows.item() {
-        let row = slice_of(key).zip(SliceRow::decode(value));
-        let (slice, row) = row.ok_or_else(|| damaged(Family::KeyIndex, key))?;
+        let (slice, row) =
+            decode_slice(key, value).ok_or_else(|| damaged(Family::KeyIndex, key))?;
         if each(slice, row)?.is_break() {
             return Ok(());
         }
         rows.prev();
     }
-    rows.status().map_err(read_error)
+    rows.status().map_err(lost_error)
 }
 
 /// A stored bucket; empty when there is none.
@@ -146,6 +159,33 @@ pub(crate) fn slices(
 /// [`ReadError::Index`].
 pub(crate) fn bucket(guard: &Guard<'_>, slice: u64, bucket: u16) -> Result<Vec<u8>, ReadError> {
     Ok(guard.get(Family::KeyIndex, &bucket_key(slice, bucket))?.unwrap_or_default())
+}
+
+/// The slices whose records all lie before log offset `log_min`, as numbers from and to. The newest
+/// slice is never among them: the numbers go on from it.
+///
+/// # Errors
+/// [`ReadError::Index`].
+pub(crate) fn below(
+    guard: &Guard<'_>,
+    log_min: u64,
+) -> Result<Option<std::ops::Range<u64>>, ReadError> {
+    let mut rows = guard.range(Family::KeyIndex, slice_key(0), vec![BUCKET]);
+    rows.seek_to_first();
+    let mut gone: Option<std::ops::Range<u64>> = None;
+    while let Some((key, value)) = rows.item() {
+        let row = slice_of(key).zip(SliceRow::decode(value));
+        let (slice, row) = row.ok_or_else(|| damaged(Family::KeyIndex, key))?;
+        let from = gone.as_ref().map_or(slice, |gone| gone.start);
+        // There is a later slice, so those before it may go.
+        gone = Some(from..slice);
+        if row.end > log_min {
+            break;
+        }
+        rows.next();
+    }
+    rows.status().map_err(lost_error)?;
+    Ok(gone.filter(|gone| !gone.is_empty()))
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use prost::Message;
 use rocksdb::WriteBatch;
 
-use super::{Family, Guard, damaged};
-use crate::{DataVersion, ReadError};
+use super::{Family, Guard, damaged, for_each};
+use crate::{DataVersion, ReadError, TopicId, num::take};
 
 /// Schema version that this program writes.
 pub(crate) const SCHEMA_VERSION: u32 = 1;
@@ -12,7 +12,11 @@ pub(crate) const SCHEMA_VERSION: u32 = 1;
 const SCHEMA: &[u8] = b"schema";
 const CHECKPOINT: &[u8] = b"checkpoint";
 const LOG_END: &[u8] = b"log_end";
+const LOG_MIN: &[u8] = b"log_min";
+/// Begins the keys of queues.
+const QUEUE_END: &[u8] = b"queue_end";
 const UNCLAMPED: &[u8] = b"unclamped";
+const LOST: &[u8] = b"lost";
 const NEXT_TOPIC_ID: &[u8] = b"next_topic_id";
 const TOPIC_VERSION: &[u8] = b"topic_version";
 const GROUP_VERSION: &[u8] = b"group_version";
@@ -92,6 +96,68 @@ pub(crate) fn put_log_end(batch: &mut WriteBatch, guard: &Guard<'_>, end: u64) {
     put(batch, guard, LOG_END, &end.to_be_bytes());
 }
 
+/// The log begins here: files before it were deleted, and one that is back after a power cut is to
+/// be deleted again. 0 if nothing was ever deleted.
+pub(crate) fn log_min(guard: &Guard<'_>) -> Result<u64, ReadError> {
+    Ok(number(guard, LOG_MIN)?.map_or(0, u64::from_be_bytes))
+}
+
+pub(crate) fn put_log_min(batch: &mut WriteBatch, guard: &Guard<'_>, min: u64) {
+    put(batch, guard, LOG_MIN, &min.to_be_bytes());
+}
+
+fn queue_end_key((topic, queue_id): (TopicId, u32)) -> Vec<u8> {
+    [QUEUE_END, &topic.0.to_be_bytes(), &queue_id.to_be_bytes()].concat()
+}
+
+/// Where a queue ended when its last message was deleted. The log cannot tell, so without this an
+/// index that is rebuilt from the log would give the same offsets to other messages.
+pub(crate) fn queue_end(
+    guard: &Guard<'_>,
+    queue: (TopicId, u32),
+) -> Result<Option<u64>, ReadError> {
+    Ok(number(guard, &queue_end_key(queue))?.map(u64::from_be_bytes))
+}
+
+pub(crate) fn put_queue_end(
+    batch: &mut WriteBatch,
+    guard: &Guard<'_>,
+    queue: (TopicId, u32),
+    end: u64,
+) {
+    put(batch, guard, &queue_end_key(queue), &end.to_be_bytes());
+}
+
+/// Where all queues ended whose last messages were deleted.
+///
+/// # Errors
+/// [`ReadError::Index`].
+pub(crate) fn queue_ends(
+    guard: &Guard<'_>,
+    mut each: impl FnMut((TopicId, u32), u64),
+) -> Result<(), ReadError> {
+    let mut to = QUEUE_END.to_vec();
+    to.extend_from_slice(&[0xFF; 9]);
+    for_each(guard.range(Family::Default, QUEUE_END.to_vec(), to), |key, value| {
+        let queue = key.get(QUEUE_END.len()..).and_then(|rest| {
+            let (topic, rest) = take!(u32, rest)?;
+            let (queue_id, rest) = take!(u32, rest)?;
+            rest.is_empty().then_some((TopicId(topic), queue_id))
+        });
+        let end = take!(u64, value).map(|(end, _)| end);
+        let (queue, end) = queue.zip(end).ok_or_else(|| damaged(Family::Default, key))?;
+        each(queue, end);
+        Ok(())
+    })
+}
+
+/// Forgets where the queues of a topic ended.
+pub(crate) fn delete_queue_ends(batch: &mut WriteBatch, guard: &Guard<'_>, topic: TopicId) {
+    let mut to = queue_end_key((topic, u32::MAX));
+    to.push(0);
+    batch.delete_range_cf(guard.family(Family::Default), queue_end_key((topic, 0)), to);
+}
+
 /// Whether recovery has shortened queues and has not yet clamped the consumer offsets.
 pub(crate) fn unclamped(guard: &Guard<'_>) -> Result<bool, ReadError> {
     Ok(guard.get(Family::Default, UNCLAMPED)?.is_some())
@@ -102,6 +168,19 @@ pub(crate) fn put_unclamped(batch: &mut WriteBatch, guard: &Guard<'_>, unclamped
         put(batch, guard, UNCLAMPED, &[1]);
     } else {
         batch.delete_cf(guard.family(Family::Default), UNCLAMPED);
+    }
+}
+
+/// Whether the derived families are incomplete and must be rebuilt from the whole log.
+pub(crate) fn lost(guard: &Guard<'_>) -> Result<bool, ReadError> {
+    Ok(guard.get(Family::Default, LOST)?.is_some())
+}
+
+pub(crate) fn put_lost(batch: &mut WriteBatch, guard: &Guard<'_>, lost: bool) {
+    if lost {
+        put(batch, guard, LOST, &[1]);
+    } else {
+        batch.delete_cf(guard.family(Family::Default), LOST);
     }
 }
 

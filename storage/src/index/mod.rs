@@ -14,8 +14,8 @@ pub(crate) mod topic;
 use std::{
     path::{Path, PathBuf},
     sync::{
-        PoisonError, RwLock, RwLockReadGuard,
-        atomic::{AtomicU64, Ordering},
+        Mutex, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -56,6 +56,13 @@ impl Family {
         Self::ConsumerOffset,
     ];
 
+    /// Those that can be rebuilt from the log.
+    pub(crate) const DERIVED: [Self; 2] = [Self::ConsumeQueue, Self::KeyIndex];
+
+    fn is_derived(self) -> bool {
+        Self::DERIVED.contains(&self)
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Default => "default",
@@ -77,8 +84,19 @@ pub(crate) enum WriteError {
         /// RocksDB's reason.
         reason: String,
     },
+    /// RocksDB met a file of a derived family that it cannot read. It refuses all writes from then
+    /// on, until [`Index::reopen`].
+    Lost,
     /// RocksDB and the memory of the process differ now: the store must not go on.
     Failed(ReadError),
+}
+
+/// What is wrong with the derived families.
+#[derive(Debug, Default)]
+struct Derived {
+    /// Why somebody could not read one.
+    lost: Mutex<Option<String>>,
+    rebuilding: AtomicBool,
 }
 
 /// The open RocksDB. It can be closed while handles to queues are still around.
@@ -87,6 +105,7 @@ pub(crate) struct Index {
     db: RwLock<Option<DB>>,
     path: PathBuf,
     block_cache_bytes: usize,
+    derived: Derived,
     /// RocksDB's sequence number up to which everything is on the disk, or a smaller one.
     durable_sequence: AtomicU64,
 }
@@ -109,8 +128,13 @@ impl Index {
     }
 
     fn of(db: DB, path: PathBuf, block_cache_bytes: usize) -> Self {
-        let durable_sequence = AtomicU64::new(0);
-        Self { db: RwLock::new(Some(db)), path, block_cache_bytes, durable_sequence }
+        Self {
+            db: RwLock::new(Some(db)),
+            path,
+            block_cache_bytes,
+            derived: Derived::default(),
+            durable_sequence: AtomicU64::new(0),
+        }
     }
 
     /// Opens RocksDB anew: after an error it refuses all writes.
@@ -139,6 +163,63 @@ impl Index {
         Ok(Self::of(db, path.to_owned(), READ_ONLY_CACHE_BYTES))
     }
 
+    /// Reads a derived family. If it cannot be read, the index writer rebuilds it.
+    ///
+    /// # Errors
+    /// [`ReadError::Lost`], [`ReadError::Rebuilding`], or another one of `read`.
+    pub(crate) fn derived<T>(
+        &self,
+        read: impl FnOnce(&Guard<'_>) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        if self.derived.rebuilding.load(Ordering::Acquire) {
+            return Err(ReadError::Rebuilding);
+        }
+        let found = read(&self.db()?);
+        if let Err(ReadError::Lost { reason }) = &found {
+            self.note_lost(reason);
+        }
+        found
+    }
+
+    fn note_lost(&self, reason: &str) {
+        let mut lost = self.derived.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.get_or_insert_with(|| reason.to_owned());
+    }
+
+    /// Why a derived family could not be read, once.
+    pub(crate) fn take_lost(&self) -> Option<String> {
+        self.derived.lost.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether [`Index::derived`] is to refuse.
+    pub(crate) fn set_rebuilding(&self, rebuilding: bool) {
+        self.derived.rebuilding.store(rebuilding, Ordering::Release);
+    }
+
+    /// Empties the derived families; `from` is where the log begins. Until
+    /// [`meta::put_lost`] takes it back, the next start does the same and reads the whole log.
+    ///
+    /// # Errors
+    /// RocksDB's.
+    pub(crate) fn drop_derived(&self, from: &meta::Checkpoint) -> Result<(), ReadError> {
+        let mut batch = WriteBatch::default();
+        {
+            let guard = self.db()?;
+            meta::put_lost(&mut batch, &guard, true);
+            meta::put_checkpoint(&mut batch, &guard, from);
+        }
+        self.write(batch, true)?;
+        let cache = rocksdb::Cache::new_lru_cache(self.block_cache_bytes);
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(db) = db.as_mut() else { return Err(closed()) };
+        for family in Family::DERIVED {
+            db.drop_cf(family.name()).map_err(read_error)?;
+            let options = options::of_family(family, &cache);
+            db.create_cf(family.name(), &options).map_err(read_error)?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -147,11 +228,7 @@ impl Index {
     /// [`ReadError::Index`] once the index is closed.
     pub(crate) fn db(&self) -> Result<Guard<'_>, ReadError> {
         let guard = self.db.read().unwrap_or_else(PoisonError::into_inner);
-        if guard.is_some() {
-            Ok(Guard(guard))
-        } else {
-            Err(ReadError::Index { reason: "the store is closed".to_owned() })
-        }
+        if guard.is_some() { Ok(Guard(guard)) } else { Err(closed()) }
     }
 
     /// Writes `batch` as one atomic step, and waits for the disk if `sync`.
@@ -161,6 +238,7 @@ impl Index {
     pub(crate) fn write(&self, batch: WriteBatch, sync: bool) -> Result<(), ReadError> {
         self.try_write(batch, sync).map_err(|error| match error {
             WriteError::Full { reason } => ReadError::Index { reason },
+            WriteError::Lost => ReadError::Rebuilding,
             WriteError::Failed(error) => error,
         })
     }
@@ -173,7 +251,13 @@ impl Index {
         let mut options = WriteOptions::default();
         options.set_sync(sync);
         let guard = self.db().map_err(WriteError::Failed)?;
-        guard.db().write_opt(batch, &options).map_err(write_error)?;
+        guard.db().write_opt(batch, &options).map_err(|error| {
+            if guard.is_derived_file(&error) {
+                self.note_lost(error.as_ref());
+                return WriteError::Lost;
+            }
+            write_error(error)
+        })?;
         if sync {
             // There is one writer, so nothing was written in between.
             let sequence = guard.db().latest_sequence_number();
@@ -231,7 +315,18 @@ impl Guard<'_> {
     /// # Errors
     /// [`ReadError::Index`].
     pub(crate) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
-        self.db().get_cf(self.family(family), key).map_err(read_error)
+        let found = self.db().get_cf(self.family(family), key);
+        found.map_err(if family.is_derived() { lost_error } else { read_error })
+    }
+
+    /// Whether an error is about a file of a derived family that is damaged.
+    fn is_derived_file(&self, error: &rocksdb::Error) -> bool {
+        let files = || self.db().live_files().unwrap_or_default();
+        is_lost(error)
+            && files().iter().any(|file| {
+                let derived = Family::DERIVED.iter().any(|of| of.name() == file.column_family_name);
+                derived && error.as_ref().contains(file.name.trim_start_matches('/'))
+            })
     }
 
     /// An iterator that sees the keys in `from..to` only, not yet positioned.
@@ -264,6 +359,27 @@ pub(crate) fn for_each(
     rows.status().map_err(read_error)
 }
 
+fn closed() -> ReadError {
+    ReadError::Index { reason: "the store is closed".to_owned() }
+}
+
+/// Whether what RocksDB wanted to read is gone, not only out of reach for now.
+fn is_lost(error: &rocksdb::Error) -> bool {
+    error.kind() == rocksdb::ErrorKind::Corruption
+        || ["No such file or directory", "Input/output error"]
+            .iter()
+            .any(|reason| error.as_ref().contains(reason))
+}
+
+/// RocksDB's error from reading a derived family.
+pub(crate) fn lost_error(error: rocksdb::Error) -> ReadError {
+    if is_lost(&error) {
+        ReadError::Lost { reason: error.into_string() }
+    } else {
+        read_error(error)
+    }
+}
+
 /// RocksDB's error as ours.
 pub(crate) fn read_error(error: rocksdb::Error) -> ReadError {
     ReadError::Index { reason: error.into_string() }
@@ -271,7 +387,6 @@ pub(crate) fn read_error(error: rocksdb::Error) -> ReadError {
 
 /// A value that cannot be decoded.
 pub(crate) fn damaged(family: Family, key: &[u8]) -> ReadError {
-    ReadError::Index {
-        reason: format!("damaged value in family {}, key {}", family.name(), key.escape_ascii()),
-    }
+    let reason = format!("damaged value in family {}, key {}", family.name(), key.escape_ascii());
+    if family.is_derived() { ReadError::Lost { reason } } else { ReadError::Index { reason } }
 }

@@ -9,6 +9,7 @@ mod damage;
 mod keys;
 mod model;
 mod read;
+mod rebuild;
 mod retention;
 mod scale;
 mod state;
