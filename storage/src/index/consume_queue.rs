@@ -308,12 +308,15 @@ pub(crate) struct Gone {
     pub(crate) rows: u64,
 }
 
+/// A queue and the offset behind its last message.
+pub(crate) type QueueEnd = ((TopicId, u32), u64);
+
 /// One step of looking for blocks whose messages are gone.
 #[derive(Debug, Default)]
 pub(crate) struct Sweep {
     pub(crate) gone: Vec<Gone>,
-    /// Queues that have no message left, and the offset behind their last one.
-    pub(crate) ended: Vec<((TopicId, u32), u64)>,
+    /// Queues that have no message left.
+    pub(crate) ended: Vec<QueueEnd>,
     /// Where the next step begins; `None` after the last queue.
     pub(crate) next: Option<(TopicId, u32)>,
 }

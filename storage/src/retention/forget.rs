@@ -12,7 +12,7 @@ use crate::{
     command::Command,
     index::{
         Family, Guard,
-        consume_queue::{self, Gone},
+        consume_queue::{self, Gone, QueueEnd},
         key_index, meta,
     },
     store::Shared,
@@ -36,7 +36,7 @@ pub(crate) struct Forget {
     /// Blocks of queues.
     pub(crate) blocks: Vec<Gone>,
     /// Where queues without a message ended.
-    pub(crate) ended: Vec<((TopicId, u32), u64)>,
+    pub(crate) ended: Vec<QueueEnd>,
     /// Slices of the key index, by number.
     pub(crate) slices: Option<Range<u64>>,
 }
@@ -62,10 +62,7 @@ pub(super) fn sweep(shared: &Shared, log_min: u64) -> Result<(), RetentionError>
 }
 
 /// The ends that are not stored already.
-fn unknown_ends(
-    guard: &Guard<'_>,
-    ended: Vec<((TopicId, u32), u64)>,
-) -> Result<Vec<((TopicId, u32), u64)>, ReadError> {
+fn unknown_ends(guard: &Guard<'_>, ended: Vec<QueueEnd>) -> Result<Vec<QueueEnd>, ReadError> {
     let mut unknown = Vec::new();
     for (queue, end) in ended {
         if meta::queue_end(guard, queue)? != Some(end) {

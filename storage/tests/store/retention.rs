@@ -75,6 +75,16 @@ fn found(store: &Store, key: u64) -> usize {
     store.query_key("T", &format!("k{key}"), 8, 0, i64::MAX).unwrap().records.len()
 }
 
+/// Removes what the index knows of queues, in a store that is closed.
+fn lose_queues(scratch: &Scratch) {
+    let path = scratch.path().join("rocksdb");
+    let options = rocksdb::Options::default();
+    let families = rocksdb::DB::list_cf(&options, &path).unwrap();
+    let db = rocksdb::DB::open_cf(&options, &path, families).unwrap();
+    let family = db.cf_handle("consume_queue").unwrap();
+    db.delete_range_cf(family, [0; 16], [0xFF; 16]).unwrap();
+}
+
 /// Rows of a family of a store that is closed.
 fn rows(scratch: &Scratch, family: &str) -> usize {
     let path = scratch.path().join("rocksdb");
@@ -285,6 +295,39 @@ fn queue_whose_messages_are_all_gone_goes_on_where_it_was() {
     }
     check(&store, 1);
     check(&hours_later(&scratch, &store, 0), 1);
+}
+
+#[test]
+fn end_of_a_queue_without_messages_survives_the_loss_of_its_rows() {
+    let scratch = scratch();
+    let store = scratch.open();
+    let counts = [1, 64, 100];
+    let old = topic(&store, "Old", 3);
+    for (queue, count) in (0..).zip(counts) {
+        send(&store, &old, queue, &messages(0..count));
+    }
+    send(&store, &topic(&store, "T", 1), 0, &messages(0..100));
+    let store = hours_later(&scratch, &store, 73);
+    set_changed(&scratch, T0);
+    assert!(store.delete_expired().unwrap().segments >= 3);
+    store.close();
+    lose_queues(&scratch);
+    let store = scratch.open();
+    let old = store.topic("Old").unwrap();
+    for (queue, count) in (0..).zip(counts) {
+        let found = old.queue(queue).unwrap();
+        let end = QueueOffset(count);
+        assert_eq!((found.min().unwrap(), found.max().unwrap()), (end, end));
+        assert_eq!(send(&store, &old, queue, &messages(0..70))[0].queue_offset, end);
+        assert_eq!(read_all(&found, count), messages(0..70));
+    }
+    let store = hours_later(&scratch, &store, 0);
+    let found = store.topic("Old").unwrap().queue(2).unwrap();
+    assert_eq!(read_all(&found, 100), messages(0..70));
+    // Another topic of that name has nothing to do with it.
+    wait(store.delete_topic("Old")).unwrap();
+    let old = topic(&store, "Old", 3);
+    assert_eq!(send(&store, &old, 1, &messages(0..1))[0].queue_offset, QueueOffset(0));
 }
 
 #[test]
