@@ -99,14 +99,15 @@ impl Allocator {
         self.changed.notify_all();
     }
 
-    /// The helper thread's loop.
-    pub(crate) fn run(&self) {
+    /// The thread's loop. `room_for` says whether the disk has room for so many bytes.
+    pub(crate) fn run(&self, room_for: &dyn Fn(u64) -> io::Result<()>) {
         let mut state = self.lock();
         while !state.stop {
             if let Wish::Wanted(base_offset) = state.wish {
                 state.wish = Wish::Making;
                 drop(state);
-                let made = create(&self.dir, base_offset, self.segment_size_bytes);
+                let made = room_for(self.segment_size_bytes)
+                    .and_then(|()| create(&self.dir, base_offset, self.segment_size_bytes));
                 state = self.lock();
                 state.wish = Wish::Nothing;
                 match made {
@@ -167,7 +168,7 @@ mod tests {
         let allocator = Arc::new(Allocator::new(dir.path(), 1 << 20));
         let thread = std::thread::spawn({
             let allocator = Arc::clone(&allocator);
-            move || allocator.run()
+            move || allocator.run(&|_| Ok(()))
         });
         allocator.want(1 << 20);
         let writer = allocator.take(1 << 20).unwrap();
@@ -186,7 +187,7 @@ mod tests {
         let allocator = Arc::new(Allocator::new(&missing, 1 << 20));
         let thread = std::thread::spawn({
             let allocator = Arc::clone(&allocator);
-            move || allocator.run()
+            move || allocator.run(&|_| Ok(()))
         });
         let reason = allocator.take(0).unwrap_err();
         assert!(reason.contains("No such file"), "{reason}");
@@ -212,7 +213,7 @@ mod tests {
         let allocator = Arc::new(Allocator::new(dir.path(), 1 << 16));
         let thread = std::thread::spawn({
             let allocator = Arc::clone(&allocator);
-            move || allocator.run()
+            move || allocator.run(&|_| Ok(()))
         });
         for i in 0..50 {
             let writer = allocator.take(i << 16).unwrap();

@@ -59,6 +59,11 @@ impl Scratch {
         config.slice_messages = 1_000;
         config.tail_entries = 1 << 10;
         config.block_cache_bytes = 1 << 20;
+        // A test must not depend on how full the disk is that it runs on, nor on when a round comes.
+        config.disk_clean_percent = 100;
+        config.disk_force_clean_percent = 100;
+        config.disk_refuse_percent = 100;
+        config.retention_interval_ms = 3_600_000;
         Self { dir, config, clock, hand }
     }
 
