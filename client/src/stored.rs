@@ -38,6 +38,13 @@ pub struct StoredMessage {
 }
 
 impl StoredMessage {
+    /// A record that was read from a commit log without a broker; `broker` names whose it is.
+    pub fn of_record(record: &RecordView<'_>, broker: &str) -> Self {
+        let body = Bytes::copy_from_slice(record.body);
+        let properties = Bytes::copy_from_slice(record.properties.as_bytes());
+        build((body, properties), record, &broker.into(), &mut Topics::default())
+    }
+
     /// The topic it was sent to, also when it came back through a group's retry topic.
     pub fn topic(&self) -> &str {
         &self.topic
@@ -186,7 +193,17 @@ fn decode(
     broker: &Arc<str>,
     topics: &mut Topics,
 ) -> StoredMessage {
-    let (payload, inflated) = inflate(body.slice_ref(record.body), record);
+    let parts = (body.slice_ref(record.body), body.slice_ref(record.properties.as_bytes()));
+    build(parts, record, broker, topics)
+}
+
+fn build(
+    (body, properties): (Bytes, Bytes),
+    record: &RecordView<'_>,
+    broker: &Arc<str>,
+    topics: &mut Topics,
+) -> StoredMessage {
+    let (payload, inflated) = inflate(body, record);
     let stored_in = topics.share(record.topic);
     let origin = record
         .property(property::RETRY_TOPIC)
@@ -197,7 +214,7 @@ fn decode(
         topic: origin,
         body: payload,
         inflated,
-        properties: body.slice_ref(record.properties.as_bytes()),
+        properties,
         flag: record.flag,
         sys_flag: record.sys_flag,
         queue_offset: record.queue_offset,

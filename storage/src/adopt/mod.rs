@@ -66,6 +66,23 @@ pub(crate) fn begin(config: &Config, index: &Index) -> Result<bool, OpenError> {
     let files = Files::read(store)?;
     refuse_rocksdb_config(store)?;
     tracing::info!(store = %store.display(), "taking over a store of RocketMQ; reading its log");
+    fill(config, index, files).map(|()| true)
+}
+
+/// As [`begin`], also from files that we have written: for an index that is lost.
+///
+/// # Errors
+/// As [`begin`].
+pub(crate) fn restore(config: &Config, index: &Index) -> Result<bool, OpenError> {
+    let files = Files::read(&config.path)?;
+    if files.is_empty() {
+        return Ok(false);
+    }
+    fill(config, index, files).map(|()| true)
+}
+
+fn fill(config: &Config, index: &Index, files: Files) -> Result<(), OpenError> {
+    let store = &config.path;
     let seen = scan::scan(store, |_| {})?;
     let plan = Plan::new(files, &seen, &Queues::open(store));
     warn_of_sizes(config, &seen.segments);
@@ -86,7 +103,7 @@ pub(crate) fn begin(config: &Config, index: &Index) -> Result<bool, OpenError> {
         groups = plan.groups.subscription_group_table.len(),
         "took over topics, groups and consumer offsets of RocketMQ"
     );
-    Ok(true)
+    Ok(())
 }
 
 /// Takes what RocketMQ has changed since we wrote the files: topics, groups and offsets that it has

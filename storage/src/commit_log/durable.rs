@@ -8,7 +8,7 @@ use std::{io, os::unix::fs::FileExt, path::Path};
 use crate::{
     OpenError,
     file::{self, DiskFile, failed},
-    num::take,
+    num::{take, to_usize},
 };
 
 /// Its name in the store.
@@ -32,6 +32,20 @@ pub(crate) struct Mark {
     pub(crate) index_sequence: u64,
     /// The store was closed in order: there is nothing beyond `durable`.
     pub(crate) clean: bool,
+}
+
+/// What the two slots say, without changing anything; nothing where a slot is not intact.
+///
+/// # Errors
+/// Of the operating system, when there is a file that cannot be read.
+pub(crate) fn read(dir: &Path) -> io::Result<[Option<Mark>; 2]> {
+    let bytes = match std::fs::read(dir.join(NAME)) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let slot = |at| bytes.get(at..at + ENTRY_BYTES).and_then(decode);
+    Ok([slot(0), slot(to_usize(SLOT_BYTES))])
 }
 
 /// The file `commitlog.watermark`.
@@ -89,7 +103,7 @@ impl MarkFile {
     }
 }
 
-fn encode(mark: Mark) -> Vec<u8> {
+pub(crate) fn encode(mark: Mark) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(ENTRY_BYTES);
     bytes.extend_from_slice(&MAGIC.to_be_bytes());
     bytes.extend_from_slice(&VERSION.to_be_bytes());
@@ -101,7 +115,7 @@ fn encode(mark: Mark) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<Mark> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<Mark> {
     let (body, crc) = bytes.split_last_chunk::<4>()?;
     let (magic, rest) = take!(u32, body)?;
     let (version, rest) = take!(u16, rest)?;
