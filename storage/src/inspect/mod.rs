@@ -6,6 +6,7 @@
 //! need memory for queues and topics, never for messages. Nothing here decodes what another module
 //! encodes: rows are decoded by `index`, records by [`protocol::record`].
 
+mod check;
 mod files;
 mod keys;
 mod log;
@@ -14,6 +15,7 @@ mod problem;
 mod queues;
 mod repair;
 mod rows;
+mod run;
 mod salvage;
 mod tree;
 mod verify;

@@ -8,6 +8,7 @@ use super::{
     Kind, Problem, QueueRange,
     files::{Files, Lookup},
     log::{Cause, Damage},
+    run::Runs,
 };
 use crate::{
     ReadError, TopicId,
@@ -82,7 +83,7 @@ pub(super) struct QueueState {
     /// The queue offset behind its last entry in the index.
     index_next: u64,
     block: Option<Box<Block>>,
-    run: Option<Box<Run>>,
+    run: Runs,
 }
 
 impl QueueState {
@@ -95,16 +96,6 @@ impl QueueState {
     pub(super) fn ended(&mut self, end: u64) {
         self.index_next = self.index_next.max(end);
     }
-}
-
-/// Neighbouring offsets with the same problem.
-#[derive(Debug)]
-struct Run {
-    kind: Kind,
-    from: u64,
-    to: u64,
-    log: (u64, u64),
-    detail: String,
 }
 
 /// Where in the log the parts that are known end.
@@ -208,15 +199,15 @@ impl Queues {
         match found {
             Some(found) if found == entry => {
                 state.matched += 1;
-                end_run(state, topic, queue_id, report);
+                state.run.end((topic, queue_id), report);
             }
             None if log_offset >= here.bounds.checkpoint => {
                 self.window += 1;
-                end_run(state, topic, queue_id, report);
+                state.run.end((topic, queue_id), report);
             }
             found => {
                 state.wrong += u64::from(found.is_some_and(|found| !found.is_hole()));
-                extend_run(state, place, (entry, found), report);
+                state.run.mismatch(place, (entry, found), report);
             }
         }
         Ok(true)
@@ -225,11 +216,11 @@ impl Queues {
     /// Reports what is still open when the log is through.
     pub(super) fn finish_log(&mut self, topics: &HashMap<TopicId, TopicRef>, report: Report<'_>) {
         let mut open: Vec<_> =
-            self.states.iter_mut().filter(|(_, state)| state.run.is_some()).collect();
+            self.states.iter_mut().filter(|(_, state)| state.run.is_open()).collect();
         open.sort_unstable_by_key(|(key, _)| **key);
         for ((id, queue_id), state) in open {
             if let Some(topic) = topics.get(id) {
-                end_run(state, topic, *queue_id, report);
+                state.run.end((topic, *queue_id), report);
             }
         }
         self.states.values_mut().for_each(|state| state.block = None);
@@ -343,12 +334,13 @@ impl Queues {
                 if let Some((_, rows)) = damages.at(entry.log_offset) {
                     *rows += 1;
                 } else if let Some(why) = stray(lookup, (topic, queue_id, offset), *entry)? {
-                    stray_run(state, (topic, queue_id, offset), (*entry, why), &mut *report);
+                    let place = (topic, queue_id, offset);
+                    state.run.add(place, (Kind::EntryStray, *entry, why), &mut *report);
                 }
             }
             number = block.number + 1;
         }
-        end_run(state, topic, queue_id, report);
+        state.run.end((topic, queue_id), report);
         Ok(())
     }
 }
@@ -379,64 +371,6 @@ fn check_order(
             let problem = Problem::new(Kind::OffsetGap, detail).of(range(state.next, offset));
             report(problem.at(before, entry.log_offset).count(offset - state.next));
         }
-    }
-}
-
-/// The record has no entry, or another one.
-fn extend_run(
-    state: &mut QueueState,
-    (topic, queue_id, offset): (&TopicRef, u32, u64),
-    (entry, found): (BlockEntry, Option<BlockEntry>),
-    report: Report<'_>,
-) {
-    let (kind, detail) = match found {
-        None => (Kind::EntryMissing, "the index does not have these messages".to_owned()),
-        Some(found) if found.is_hole() => {
-            (Kind::EntryWrong, "the index takes readable messages for damaged".to_owned())
-        }
-        Some(found) => {
-            let BlockEntry { log_offset, size, tag_hash } = found;
-            let detail = format!(
-                "the index says log offset {log_offset}, {size} bytes, tag {tag_hash}; the log \
-                 says {}, {}, {}",
-                entry.log_offset, entry.size, entry.tag_hash
-            );
-            (Kind::EntryWrong, detail)
-        }
-    };
-    add_to_run(state, (topic, queue_id, offset), (kind, entry, detail), report);
-}
-
-fn stray_run(
-    state: &mut QueueState,
-    place: (&TopicRef, u32, u64),
-    (entry, why): (BlockEntry, String),
-    report: Report<'_>,
-) {
-    add_to_run(state, place, (Kind::EntryStray, entry, why), report);
-}
-
-fn add_to_run(
-    state: &mut QueueState,
-    (topic, queue_id, offset): (&TopicRef, u32, u64),
-    (kind, entry, detail): (Kind, BlockEntry, String),
-    report: Report<'_>,
-) {
-    if let Some(run) = state.run.as_mut().filter(|run| run.kind == kind && run.to == offset) {
-        run.to = offset + 1;
-        run.log.1 = entry.end();
-        return;
-    }
-    end_run(state, topic, queue_id, report);
-    let log = (entry.log_offset, entry.end());
-    state.run = Some(Box::new(Run { kind, from: offset, to: offset + 1, log, detail }));
-}
-
-fn end_run(state: &mut QueueState, topic: &TopicRef, queue_id: u32, report: Report<'_>) {
-    if let Some(run) = state.run.take() {
-        let Run { kind, from, to, log, detail } = *run;
-        let range = QueueRange { topic: topic.name.clone(), queue_id, from, to };
-        report(Problem::new(kind, detail).of(range).at(log.0, log.1).count(to - from));
     }
 }
 

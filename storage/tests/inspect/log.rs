@@ -47,8 +47,9 @@ fn crashed_store_has_a_replay_window_and_no_problem() {
     let image = Stopped { scratch: stopped.scratch.crash_image(), sent: stopped.sent.clone() };
     store.close();
     let (_, found) = image.verify();
+    // Full blocks may be in the index, wherever the checkpoint is.
     let window = found.iter().find(|problem| problem.kind == Kind::ReplayWindow).unwrap();
-    assert!((36..=100).contains(&window.count), "{window}");
+    assert!((16..=100).contains(&window.count), "{window}");
     assert!(!found.iter().any(|problem| problem.kind.is_problem()), "{found:#?}");
     // A record that was torn behind the watermark is none either.
     let end = image.end().0;
