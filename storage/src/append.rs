@@ -82,13 +82,12 @@ impl AppendBatch {
         let record = NewRecord { topic: &topic.config.name, queue_id: wire_queue_id, ..*record };
         let config = &topic.core.config;
         let limit = config.max_message_bytes.min(largest_record(config.segment_size_bytes));
-        let size = record.encoded_len();
+        let size = record.sealed_len();
         if size > limit {
             return Err(AppendError::TooLarge { size, limit });
         }
-        record.encode(&mut self.records)?;
-        let properties = record.properties.iter().map(|piece| piece.len()).sum();
-        let properties = dispatch::properties_of(&self.records, properties);
+        record.encode_sealed(&mut self.records)?;
+        let properties = dispatch::properties_of(&self.records, record.sealed_properties_len());
         let hashed = self.hashes.len();
         let tag_hash = dispatch::terms(properties, &topic.hasher(), &mut self.hashes);
         let item = Item {
@@ -192,12 +191,10 @@ impl Appender {
         if let Some(gone) = batch.queues.iter().find(|queue| queue.is_deleted()) {
             return Err(AppendError::TopicDeleted { topic: gone.topic });
         }
-        self.log
-            .reserve(batch.items.iter().map(|item| bytes_of(item.size)))
-            .map_err(|reason| {
-                self.core.space.exhausted(&reason);
-                AppendError::NoSpace { reason }
-            })?;
+        self.log.reserve(batch.items.iter().map(|item| bytes_of(item.size))).map_err(|reason| {
+            self.core.space.exhausted(&reason);
+            AppendError::NoSpace { reason }
+        })?;
         let mut keys = keys.lock().unwrap_or_else(PoisonError::into_inner);
         if keys.full_len() >= SLICES_MAX {
             return Err(AppendError::Busy { pending: keys.full_len() });

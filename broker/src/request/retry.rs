@@ -99,7 +99,9 @@ fn push_copy(
     topic: &Arc<Topic>,
     batch: &mut AppendBatch,
 ) -> Result<(), Refusal> {
-    let kept = property::without(record.properties, &[property::DELAY, property::WAIT]);
+    // The copy gets a seal of its own.
+    let gone = [property::DELAY, property::WAIT, property::CRC32];
+    let kept = property::without(record.properties, &gone);
     let mut properties = kept.into_owned();
     if record.property(property::RETRY_TOPIC).is_none() {
         property::push(&mut properties, property::RETRY_TOPIC, record.topic);

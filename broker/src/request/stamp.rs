@@ -9,8 +9,13 @@ use super::reply::Refusal;
 
 /// Names that only the broker sets: a client that sends them, such as one that passes on a message
 /// it received, does not get them stored.
-const BROKER_OWNED: [&str; 4] =
-    [property::MSG_REGION, property::TRACE_ON, property::CLUSTER, property::POP_CK];
+const BROKER_OWNED: [&str; 5] = [
+    property::MSG_REGION,
+    property::TRACE_ON,
+    property::CLUSTER,
+    property::POP_CK,
+    property::CRC32,
+];
 
 /// What one look at the client's properties tells.
 #[derive(Debug, Eq, PartialEq)]
@@ -69,10 +74,10 @@ impl Scan<'_> {
         match (self.foreign, self.delayed) {
             (false, false) => Cow::Borrowed(properties),
             (_, delayed) => {
-                let [region, trace, cluster, handle] = BROKER_OWNED;
+                let [region, trace, cluster, handle, seal] = BROKER_OWNED;
                 // A delay survives to here on a retry only, which is due at once, see `retry`.
                 let delay = if delayed { property::DELAY } else { handle };
-                property::without(properties, &[region, trace, cluster, handle, delay])
+                property::without(properties, &[region, trace, cluster, handle, seal, delay])
             }
         }
     }

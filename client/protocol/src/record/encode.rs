@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::{BufMut, BytesMut};
 
-use super::{QUEUE_OFFSET_AT, RECORD_MIN_BYTES, RecordError, SYS_FLAG_AT, Version, body_crc};
+use super::{QUEUE_OFFSET_AT, RECORD_MIN_BYTES, RecordError, SYS_FLAG_AT, Version, body_crc, seal};
 use crate::{limits, sys_flag};
 
 /// Store timestamp of a record whose born host is IPv4; 12 bytes later with IPv6.
@@ -40,6 +40,29 @@ pub struct NewRecord<'a> {
 }
 
 impl NewRecord<'_> {
+    /// Size in bytes of the record that [`NewRecord::encode_sealed`] makes.
+    #[must_use]
+    pub fn sealed_len(&self) -> usize {
+        self.encoded_len() + self.seal().len()
+    }
+
+    /// Size in bytes of the properties that [`NewRecord::encode_sealed`] stores.
+    #[must_use]
+    pub fn sealed_properties_len(&self) -> usize {
+        self.properties_len() + self.seal().len()
+    }
+
+    /// The seal, not computed yet; nothing if the properties leave no room for it.
+    fn seal(&self) -> &'static str {
+        let last = self.properties.iter().rev().find(|piece| !piece.is_empty());
+        let seal = match last {
+            Some(last) if !last.ends_with('\u{2}') => seal::SEPARATED_BLANK,
+            _ => seal::BLANK,
+        };
+        let fits = self.properties_len() + seal.len() <= limits::PROPERTIES_MAX_BYTES;
+        if fits { seal } else { "" }
+    }
+
     /// Size of the record in bytes, whether or not it is within the limits.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
@@ -68,9 +91,22 @@ impl NewRecord<'_> {
     /// [`RecordError::NoTopic`], [`RecordError::TooLong`] or [`RecordError::Zero`]: the message
     /// breaks a limit.
     pub fn encode(&self, out: &mut BytesMut) -> Result<(), RecordError> {
-        let lengths = self.check()?;
+        self.encode_with(out, "")
+    }
+
+    /// As [`NewRecord::encode`], with the seal as last property: [`patch`] fills in a checksum of
+    /// the whole record, and [`super::RecordView::verify`] compares it.
+    ///
+    /// # Errors
+    /// As [`NewRecord::encode`].
+    pub fn encode_sealed(&self, out: &mut BytesMut) -> Result<(), RecordError> {
+        self.encode_with(out, self.seal())
+    }
+
+    fn encode_with(&self, out: &mut BytesMut, seal: &'static str) -> Result<(), RecordError> {
+        let lengths = self.check(seal.len())?;
         let version = Version::for_topic(self.topic.len());
-        out.reserve(self.encoded_len());
+        out.reserve(self.encoded_len() + seal.len());
         out.put_u32(lengths.total);
         out.put_u32(version.magic());
         out.put_u32(body_crc(self.body));
@@ -96,17 +132,18 @@ impl NewRecord<'_> {
         for piece in self.properties {
             out.put_slice(piece.as_bytes());
         }
+        out.put_slice(seal.as_bytes());
         Ok(())
     }
 
-    fn check(&self) -> Result<Lengths, RecordError> {
+    fn check(&self, seal_bytes: usize) -> Result<Lengths, RecordError> {
         let too_long = |field, length, max| RecordError::TooLong { field, length, max };
         if self.topic.is_empty() {
             return Err(RecordError::NoTopic);
         }
         let topic = u8::try_from(self.topic.len())
             .map_err(|_| too_long("topic", self.topic.len(), limits::TOPIC_INTERNAL_MAX_BYTES))?;
-        let properties = self.properties_len();
+        let properties = self.properties_len() + seal_bytes;
         if properties > limits::PROPERTIES_MAX_BYTES {
             return Err(too_long("property string", properties, limits::PROPERTIES_MAX_BYTES));
         }
@@ -116,7 +153,7 @@ impl NewRecord<'_> {
         if self.properties.iter().any(|piece| piece.contains('\0')) {
             return Err(RecordError::Zero { field: "property string" });
         }
-        let total = self.encoded_len();
+        let total = self.encoded_len() + seal_bytes;
         if total > limits::RECORD_MAX_BYTES {
             return Err(too_long("record", total, limits::RECORD_MAX_BYTES));
         }
@@ -160,7 +197,8 @@ fn put_host(out: &mut BytesMut, host: SocketAddr) {
 }
 
 /// Sets what is known only when the record's place in the log is: the queue offset (messages), the
-/// log offset (bytes) and the store timestamp (Unix ms). `record` starts with the record.
+/// log offset (bytes) and the store timestamp (Unix ms), and then the seal if there is one. `record`
+/// is the record and nothing else.
 ///
 /// # Errors
 /// [`RecordError::Truncated`] if `record` is shorter than those fields; then nothing was written.
@@ -191,5 +229,6 @@ pub fn patch(
         .and_then(|rest| rest.first_chunk_mut::<16>())
         .ok_or_else(|| truncated(time_at + 8))?
         .copy_from_slice(&offsets.to_be_bytes());
+    seal::close(record);
     Ok(())
 }

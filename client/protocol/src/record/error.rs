@@ -52,6 +52,12 @@ pub enum RecordError {
         /// Bytes after the last field.
         unused: usize,
     },
+    /// The record is not what its seal was made of, or the seal is damaged.
+    #[error("the record is damaged: its checksum is {computed}, and its seal says otherwise")]
+    Seal {
+        /// Checksum of the record as it is.
+        computed: u32,
+    },
     /// Not UTF-8.
     #[error("the {field} of the record is not UTF-8 from byte {valid_up_to} on")]
     Text {

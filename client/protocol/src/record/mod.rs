@@ -5,6 +5,7 @@
 
 mod encode;
 mod error;
+mod seal;
 mod view;
 
 pub use encode::patch;

@@ -274,3 +274,51 @@ proptest! {
         let _patched = patch(&mut bytes, 1, 2, 3);
     }
 }
+
+/// A sealed and patched record.
+fn sealed(record: &NewRecord<'_>) -> BytesMut {
+    let mut out = BytesMut::new();
+    record.encode_sealed(&mut out).unwrap();
+    assert_eq!(out.len(), record.sealed_len());
+    patch(&mut out, 100, 4096, 1_700_000_000_123).unwrap();
+    out
+}
+
+#[test]
+fn seal_is_the_last_property_and_keeps_the_others() {
+    for (properties, stored) in [
+        (&["TAGS\u{1}a\u{2}"][..], "TAGS\u{1}a\u{2}__CRC32#\u{1}"),
+        (&["TAGS\u{1}a", ""][..], "TAGS\u{1}a\u{2}__CRC32#\u{1}"),
+        (&[][..], "__CRC32#\u{1}"),
+    ] {
+        let record = sample("T", properties);
+        let bytes = sealed(&record);
+        let view = RecordView::parse(&bytes).unwrap();
+        view.verify().unwrap();
+        assert!(view.properties.starts_with(stored), "{:?}", view.properties);
+        assert_eq!(view.properties.len(), record.sealed_properties_len());
+        assert_eq!(view.property("__CRC32#").map(str::len), Some(10));
+    }
+}
+
+#[test]
+fn properties_that_leave_no_room_are_stored_without_a_seal() {
+    let long = format!("a\u{1}{}\u{2}", "x".repeat(crate::limits::PROPERTIES_MAX_BYTES - 3));
+    let bytes = sealed(&sample("T", &[&long]));
+    let view = RecordView::parse(&bytes).unwrap();
+    view.verify().unwrap();
+    assert_eq!(view.properties, long);
+}
+
+#[test]
+fn every_flipped_bit_of_a_sealed_record_is_noticed() {
+    for topic in ["T", &"t".repeat(200)] {
+        let bytes = sealed(&sample(topic, &["TAGS\u{1}a\u{2}", "KEYS\u{1}k"]));
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let noticed = RecordView::parse(&damaged).and_then(|view| view.verify()).is_err();
+            assert!(noticed, "bit {bit}");
+        }
+    }
+}

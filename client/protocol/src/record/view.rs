@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str;
 
+use super::seal::{self, Seal};
 use super::{BLANK_MAGIC, RECORD_MIN_BYTES, RecordError, Version, body_crc};
 use crate::cursor::Cursor;
 use crate::{limits, property, sys_flag};
@@ -44,6 +45,8 @@ pub struct RecordView<'a> {
     pub topic: &'a str,
     /// Encoded properties; see [`property`].
     pub properties: &'a str,
+    /// All of it.
+    bytes: &'a [u8],
 }
 
 impl<'a> RecordView<'a> {
@@ -54,7 +57,8 @@ impl<'a> RecordView<'a> {
     /// [`RecordError`]: the bytes end too early, are damaged, or are no record.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, RecordError> {
         let total_size = Cursor::new(bytes).u32("total size")?;
-        let mut fields = Cursor::new(whole(bytes, total_size)?);
+        let bytes = whole(bytes, total_size)?;
+        let mut fields = Cursor::new(bytes);
         fields.u32("total size")?;
         let magic = fields.u32("magic")?;
         let version = Version::from_magic(magic).ok_or(RecordError::Magic { magic })?;
@@ -98,16 +102,25 @@ impl<'a> RecordView<'a> {
                 body,
                 topic,
                 properties,
+                bytes,
             }),
             unused => Err(RecordError::Unused { size: total_size, unused }),
         }
     }
 
-    /// Compares the body with its stored checksum.
+    /// Compares the body with its stored checksum, and the whole record with its seal if it has
+    /// one.
     ///
     /// # Errors
-    /// [`RecordError::Checksum`]: the body is damaged.
+    /// [`RecordError::Checksum`] or [`RecordError::Seal`]: the record is damaged.
     pub fn verify(&self) -> Result<(), RecordError> {
+        match seal::read(self.bytes) {
+            (Seal::Absent, _) => {}
+            (Seal::Stored(stored), computed) if stored == computed => {}
+            (Seal::Stored(_) | Seal::Damaged, computed) => {
+                return Err(RecordError::Seal { computed });
+            }
+        }
         let computed = body_crc(self.body);
         if computed == self.body_crc {
             Ok(())
