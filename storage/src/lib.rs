@@ -30,6 +30,8 @@ mod core;
 mod dispatch;
 mod error;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod group;
 mod health;
 mod index;

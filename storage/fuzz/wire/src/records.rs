@@ -31,6 +31,7 @@ pub fn read(data: &[u8]) {
 
 fn repeat(record: &RecordView<'_>, bytes: &[u8]) {
     let representable = !record.topic.is_empty()
+        && !record.is_torn()
         && record.version == Version::for_topic(record.topic.len())
         && record.topic.len() <= limits::TOPIC_INTERNAL_MAX_BYTES;
     if !representable || record.verify().is_err() {
