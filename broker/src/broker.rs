@@ -240,6 +240,7 @@ fn store_config(config: &Config) -> storage::Config {
     store.checkpoint_interval_ms = config.checkpoint_interval_ms;
     store.checkpoint_log_bytes = config.checkpoint_log_bytes;
     store.block_cache_bytes = config.block_cache_bytes;
+    store.hot_log_bytes = config.hot_log_bytes;
     store.max_message_bytes = config.message_max_bytes + AROUND_BODY_BYTES;
     store.retention_hours = config.retention_hours;
     store.delete_hours.clone_from(&config.delete_hours.0);

@@ -1,5 +1,6 @@
 //! Held pulls: a pull that finds nothing waits at its queue until a message arrives, the client's
-//! time is up, or the connection ends. It is woken by the queue, never by a timer.
+//! time is up, or the connection ends. It is woken by the queue, never by a timer; many that are
+//! woken together on one connection are answered as fast as the peer takes the answers.
 
 use std::{
     sync::{
@@ -18,7 +19,7 @@ use crate::{
     state::State,
 };
 
-/// How many pulls are held, and how many may be.
+/// How many pulls are held or wait for the disk, and how many may.
 #[derive(Debug)]
 pub(crate) struct Places {
     taken: Arc<AtomicUsize>,
@@ -31,20 +32,20 @@ impl Places {
         Self { taken: Arc::default(), max }
     }
 
-    fn take(&self) -> Result<Place, Refusal> {
+    pub(crate) fn take(&self) -> Result<Place, Refusal> {
         let held = self.taken.fetch_add(1, Relaxed);
         let place = Place(Arc::clone(&self.taken));
         if held < self.max { Ok(place) } else { Err(Refusal::TooManyHeld { held }) }
     }
 
-    /// How many pulls are held now.
+    /// How many there are now.
     pub(crate) fn taken(&self) -> usize {
         self.taken.load(Relaxed)
     }
 }
 
-/// One held pull's place, given back when dropped.
-struct Place(Arc<AtomicUsize>);
+/// The place of one pull, given back when dropped.
+pub(crate) struct Place(Arc<AtomicUsize>);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -90,11 +91,14 @@ async fn answer_later(state: &Arc<State>, connection: &Arc<Connection>, frame: &
     let deadline = Instant::now() + timeout;
     let mut from = first;
     loop {
+        let holding = connection.holding();
         let last = tokio::select! {
             () = queue.wait_beyond(from) => false,
             () = sleep_until(deadline) => true,
             () = connection.closing() => true,
         };
+        drop(holding);
+        let _room = connection.room().await;
         let outcome = pull::again(state, frame, from).await;
         match outcome {
             // Only messages that the subscription does not want: wait behind them.

@@ -16,6 +16,7 @@
 //! `request`, `request::query` and `storage`'s query.
 
 mod broker;
+mod budget;
 mod clients;
 mod config;
 mod filter;
@@ -30,4 +31,4 @@ mod stats;
 mod topics;
 
 pub use broker::{Broker, StartError};
-pub use config::{Config, Layers, LoadError, Loaded, Unmapped};
+pub use config::{Config, Hours, Layers, LoadError, Loaded, Unmapped};

@@ -2,34 +2,45 @@
 //! changes, and regularly.
 //!
 //! Topics that are created at the same time share one registration: who creates a topic adds it to
-//! the next round and waits for that round's end.
+//! the next round and waits for that round's end. Name servers that know the current version of
+//! the topics are only asked whether they still do, and a registration of very many topics goes in
+//! pieces: 100,000 of them would not fit into a frame.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
 use protocol::{
+    body::DataVersion,
     channel::{Channels, DialOptions},
     code::{RequestCode, ResponseCode},
-    connection::CallError,
+    connection::{CallError, Connection},
     json,
     request::register::Broker as BrokerHeader,
 };
 use storage::{Topic, TopicConfig};
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, OnceCell, watch},
     task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use crate::{config::Config, request::topic, state::State, topics};
+use crate::{
+    config::Config,
+    request::topic,
+    state::{State, blocking},
+    topics,
+};
 
 /// How long the creation of a topic waits for name servers before it is answered: sends, which
 /// create topics too, have three seconds in all.
 const PUBLISH_WAIT: Duration = Duration::from_millis(1_500);
+
+/// Most topics in one registration, about 400 KiB of it.
+const PIECE_TOPICS: usize = 2_000;
 
 /// Who registers.
 #[derive(Clone, Debug)]
@@ -54,9 +65,25 @@ pub(crate) struct Registrar {
     next: Mutex<Round>,
     wake: Notify,
     ended: watch::Sender<u64>,
-    /// The connection over which each name server got everything last. On another one, the name
-    /// server may have been restarted and know nothing.
-    complete_on: Mutex<HashMap<String, u64>>,
+    /// What each name server was told.
+    told: Mutex<HashMap<String, Told>>,
+}
+
+/// What a name server knows, as far as we do.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    /// The connection over which it got everything. On another one, it may have been restarted
+    /// and know nothing.
+    connection: u64,
+    /// The version it was told last.
+    version: DataVersion,
+}
+
+/// Topics on their way to name servers.
+#[derive(Clone, Debug)]
+struct Pieces {
+    version: DataVersion,
+    bodies: Arc<[Bytes]>,
 }
 
 /// The round that is yet to start.
@@ -80,7 +107,7 @@ impl Registrar {
             next: Mutex::new(Round { number: 1, topics: Vec::new() }),
             wake: Notify::new(),
             ended: watch::Sender::new(0),
-            complete_on: Mutex::default(),
+            told: Mutex::default(),
         }
     }
 
@@ -156,16 +183,15 @@ impl Registrar {
 
     /// Tells every name server these topics, or all of them if it may not know the others.
     async fn round(&self, state: &Arc<State>, changed: Vec<TopicConfig>) {
-        let all = Arc::new(std::sync::OnceLock::new());
-        let some = (!changed.is_empty()).then(|| body(state, &changed));
+        let all = Arc::new(OnceCell::new());
+        let changed: Arc<[TopicConfig]> = changed.into();
         let mut answers = JoinSet::new();
         for server in self.servers.clone() {
-            let (state, all, some) = (Arc::clone(state), Arc::clone(&all), some.clone());
+            let (state, all, changed) = (Arc::clone(state), Arc::clone(&all), Arc::clone(&changed));
             answers.spawn(async move {
-                let everything = || all.get_or_init(|| everything(&state)).clone();
-                let outcome = state.registrar.tell(&server, some, everything).await;
+                let outcome = state.registrar.tell(&state, &server, &changed, &all).await;
                 if let Err(reason) = outcome {
-                    state.registrar.forget(&server);
+                    state.registrar.told().remove(&server);
                     tracing::warn!(%server, %reason, "cannot register with this name server; trying again");
                 }
             });
@@ -175,43 +201,71 @@ impl Registrar {
 
     async fn tell(
         &self,
+        state: &Arc<State>,
         server: &str,
-        some: Option<Bytes>,
-        everything: impl Fn() -> Bytes,
+        changed: &[TopicConfig],
+        all: &OnceCell<Pieces>,
     ) -> Result<(), String> {
         let connection = self.channels.get(server).await.map_err(|error| error.to_string())?;
-        let known = {
-            let complete = self.complete_on.lock().unwrap_or_else(PoisonError::into_inner);
-            complete.get(server) == Some(&connection.id())
-        };
-        let send = async |body: Bytes| -> Result<(), String> {
-            let header = self.identity.header();
-            let reply = connection
-                .request(RequestCode::RegisterBroker, &header, body, self.request_timeout)
-                .await
-                .map_err(|error: CallError| error.to_string())?;
-            match reply.response_code() {
-                ResponseCode::SUCCESS => Ok(()),
-                code => Err(format!("{code}: {}", reply.remark.unwrap_or_default())),
+        let told = self.told().get(server).copied();
+        let told = told.filter(|told| told.connection == connection.id());
+        if let Some(told) = told {
+            let known = if changed.is_empty() {
+                self.is_up_to_date(&connection, version(state)).await
+            } else {
+                // A name server that lost its table may refuse a part of it; then everything follows.
+                let some = some(state, changed, told.version);
+                let sent = self.send(&connection, &some).await.is_ok();
+                if sent {
+                    self.note(server, connection.id(), some.version);
+                }
+                sent
+            };
+            if known {
+                return Ok(());
             }
-        };
-        // A name server that lost its table may refuse a part of it, so everything follows then.
-        if let (Some(some), true) = (some, known)
-            && send(some).await.is_ok()
-        {
-            return Ok(());
         }
-        send(everything()).await?;
-        if !known {
+        let everything = all.get_or_init(|| everything(Arc::clone(state))).await;
+        self.send(&connection, everything).await?;
+        if told.is_none() {
             tracing::info!(%server, "registered");
         }
-        let mut complete = self.complete_on.lock().unwrap_or_else(PoisonError::into_inner);
-        complete.insert(server.to_owned(), connection.id());
+        self.note(server, connection.id(), everything.version);
         Ok(())
     }
 
-    fn forget(&self, server: &str) {
-        self.complete_on.lock().unwrap_or_else(PoisonError::into_inner).remove(server);
+    /// Whether a name server still knows this version; asking counts as a sign of life there.
+    async fn is_up_to_date(&self, connection: &Connection, version: DataVersion) -> bool {
+        let (header, body) = (self.identity.header(), json::encode(&version));
+        let code = RequestCode::QueryDataVersion;
+        let answer = connection.request(code, &header, body, self.request_timeout).await;
+        answer.is_ok_and(|reply| {
+            reply.response_code() == ResponseCode::SUCCESS
+                && reply.fields.get("changed") == Some("false")
+        })
+    }
+
+    async fn send(&self, connection: &Connection, pieces: &Pieces) -> Result<(), String> {
+        for body in pieces.bodies.iter() {
+            let (header, code) = (self.identity.header(), RequestCode::RegisterBroker);
+            let reply = connection
+                .request(code, &header, body.clone(), self.request_timeout)
+                .await
+                .map_err(|error: CallError| error.to_string())?;
+            let code = reply.response_code();
+            if code != ResponseCode::SUCCESS {
+                return Err(format!("{code}: {}", reply.remark.unwrap_or_default()));
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&self, server: &str, connection: u64, version: DataVersion) {
+        self.told().insert(server.to_owned(), Told { connection, version });
+    }
+
+    fn told(&self) -> MutexGuard<'_, HashMap<String, Told>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -232,14 +286,46 @@ impl Identity {
     }
 }
 
-fn everything(state: &State) -> Bytes {
-    let topics: Vec<TopicConfig> =
-        state.store.topics().iter().map(|topic| topic.config.clone()).collect();
-    body(state, &topics)
+fn version(state: &State) -> DataVersion {
+    topic::version(state.store.topic_version())
+}
+
+/// A registration of these topics for a name server that was told `known` last. Name servers of
+/// version 4 pass over one with the version that they know, and topics that are created together
+/// share a version: such a one gets a version of its own, and with the next regular round, when it
+/// is found to be none of ours, everything is registered once.
+fn some(state: &State, topics: &[TopicConfig], known: DataVersion) -> Pieces {
+    let mut version = version(state);
+    if (known.counter, known.state_version) == (version.counter, version.state_version) {
+        version.timestamp = known.timestamp.saturating_sub(1);
+    }
+    Pieces {
+        version,
+        bodies: topics.chunks(PIECE_TOPICS).map(|topics| body(state, topics, version)).collect(),
+    }
+}
+
+/// A registration of all topics: takes a while if they are many.
+async fn everything(state: Arc<State>) -> Pieces {
+    blocking(move || {
+        let version = version(&state);
+        let topics = state.store.topics();
+        let pieces = topics.chunks(PIECE_TOPICS);
+        let count = pieces.len();
+        let piece = |(at, topics): (usize, &[Arc<Topic>])| {
+            let configs: Vec<_> = topics.iter().map(|topic| topic.config.clone()).collect();
+            // Only the last one says that the name server knows this version.
+            let left = i64::try_from(count - 1 - at).unwrap_or(i64::MAX);
+            let timestamp = version.timestamp.saturating_sub(left);
+            body(&state, &configs, DataVersion { timestamp, ..version })
+        };
+        Pieces { version, bodies: pieces.enumerate().map(piece).collect() }
+    })
+    .await
 }
 
 /// The body of a registration with these topics, as far as the broker's own permission lets them.
-fn body(state: &State, topics: &[TopicConfig]) -> Bytes {
+fn body(state: &State, topics: &[TopicConfig], version: DataVersion) -> Bytes {
     let allowed = state.config.permission;
     let masked = topics.iter().map(|config| {
         let mut config = config.clone();
@@ -248,5 +334,5 @@ fn body(state: &State, topics: &[TopicConfig]) -> Bytes {
         }
         config
     });
-    json::encode(&topic::registration(state, masked))
+    json::encode(&topic::registration(version, masked))
 }

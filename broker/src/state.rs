@@ -21,6 +21,7 @@ use storage::{LogOffset, Store, Topic};
 use tokio::sync::MutexGuard;
 
 use crate::{
+    budget::Budget,
     clients::{Clients, Notice},
     config::Config,
     hold::Places,
@@ -51,6 +52,7 @@ pub(crate) struct State {
     pub(crate) clients: Clients<Arc<Connection>>,
     pub(crate) locks: Locks,
     pub(crate) places: Places,
+    pub(crate) budget: Budget,
     pub(crate) progress: Progress,
     pub(crate) stats: Stats,
     pub(crate) registrar: Registrar,
@@ -93,6 +95,7 @@ impl State {
             clients: Clients::new(ms(config.client_expiry_ms), ms(config.subscription_expiry_ms)),
             locks: Locks::new(ms(config.lock_lease_ms)),
             places: Places::new(config.held_pulls_max),
+            budget: Budget::default(),
             progress: Progress::default(),
             stats: Stats::default(),
             registrar: Registrar::new(identity, &config),
@@ -161,8 +164,14 @@ impl State {
         };
         let offset = LogOffset(u64::try_from(log_offset).map_err(|_| no_message())?);
         let store = Arc::clone(&self.store);
+        let share = self.budget.share(self.largest_record()).await;
         let record = blocking(move || store.record_at(offset)).await?;
-        record.ok_or_else(no_message)
+        share.spend(record.into_iter().collect()).pop().ok_or_else(no_message)
+    }
+
+    /// Bytes of the largest record that a client can have sent.
+    pub(crate) fn largest_record(&self) -> usize {
+        self.body_max_bytes + AROUND_BODY_BYTES
     }
 
     /// Whether this is the first time that someone asks for `group`.

@@ -113,6 +113,9 @@ keys! {
     delete_unexpired: bool = true, "", Bounds::Any, "cleanFileForciblyEnable";
     /// Memory for blocks of the index that were read from disk.
     block_cache_bytes: usize = 64 * 1024 * 1024, "bytes", Bounds::Range(MIB, 65_536 * MIB), "";
+    /// Messages so far behind the end of the log are taken to be in memory; older ones are read by
+    /// threads that may wait for the disk.
+    hot_log_bytes: u64 = 1024 * MIB, "bytes", Bounds::Range(0, 1_048_576 * MIB), "";
     /// Largest message body, or batch of them, as it arrives.
     message_max_bytes: usize = protocol::limits::BODY_MAX_BYTES, "bytes", Bounds::Range(1, 15 * MIB), "maxMessageSize";
     /// What the broker allows at all: 2 write, 4 read, 6 both, 0 nothing.

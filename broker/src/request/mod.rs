@@ -66,19 +66,19 @@ impl Service for Requests {
             RequestCode::SearchOffsetByTimestamp => on.blocking(offset::search),
             RequestCode::GetEarliestMsgStoreTime => on.blocking(offset::earliest_store_time),
 
-            RequestCode::QueryMessage => on.blocking(query::by_key),
+            RequestCode::QueryMessage => on.waiting(query::by_key),
             RequestCode::ViewMessageById => on.waiting(query::by_id),
 
             RequestCode::UpdateAndCreateTopic => on.waiting(topic::create),
             RequestCode::DeleteTopicInBroker => on.waiting(topic::delete),
-            RequestCode::GetAllTopicConfig => on.now(topic::all),
+            RequestCode::GetAllTopicConfig => on.blocking(topic::all),
             RequestCode::GetTopicConfig => on.now(topic::one),
             RequestCode::GetTopicStatsInfo => on.blocking(topic::stats),
-            RequestCode::GetSystemTopicListFromBroker => on.now(topic::system_list),
+            RequestCode::GetSystemTopicListFromBroker => on.blocking(topic::system_list),
 
             RequestCode::UpdateAndCreateSubscriptionGroup => on.waiting(group::create),
             RequestCode::DeleteSubscriptionGroup => on.waiting(group::delete),
-            RequestCode::GetAllSubscriptionGroupConfig => on.now(group::all),
+            RequestCode::GetAllSubscriptionGroupConfig => on.blocking(group::all),
             RequestCode::GetSubscriptionGroupConfig => on.now(group::one),
             RequestCode::GetConsumeStats => on.blocking(group::consume_stats),
             RequestCode::QueryTopicConsumeByWho => on.blocking(group::groups_of_topic),
@@ -117,11 +117,12 @@ impl On<'_> {
         finish(self.connection, self.frame.ticket(), handler(self.state, &self.frame));
     }
 
-    /// Runs a handler that may read RocksDB or the disk.
+    /// Runs a handler that may read RocksDB or the disk, or whose answer may be large.
     fn blocking(self, handler: fn(&State, &Frame) -> Handled) {
         let (state, connection) = (Arc::clone(self.state), Arc::clone(self.connection));
         let (ticket, frame) = (self.frame.ticket(), self.frame);
         self.connection.spawn(ticket, async move {
+            let _room = connection.room().await;
             let handled = blocking(move || handler(&state, &frame)).await;
             finish(&connection, ticket, handled);
         });

@@ -67,14 +67,20 @@ fn off_the_turn(
     frame: Frame,
     missing_group: Option<String>,
 ) {
+    let place = match state.places.take() {
+        Ok(place) => place,
+        Err(refusal) => return refuse(connection, frame.ticket(), &refusal, &NoFields),
+    };
     let (state, connection_) = (Arc::clone(state), Arc::clone(connection));
     connection.spawn(frame.ticket(), async move {
+        let _place = place;
         if let Some(group) = missing_group
             && let Err(refusal) = groups::ensure(&state, &group).await
         {
             return answer(&state, &connection_, &frame, Err(refusal));
         }
         let pass = Pass { first: true, from: None, mode: Mode::MayBlock };
+        let _room = connection_.room().await;
         let outcome = attempt_blocking(&state, &frame, pass).await;
         conclude(&state, &connection_, frame, outcome);
     });
@@ -100,8 +106,11 @@ async fn attempt_blocking(
     frame: &Frame,
     pass: Pass,
 ) -> Result<Attempt, Refusal> {
+    // One message is read even if it is larger than what was asked for.
+    let share = state.budget.share(state.largest_record().max(state.config.pull_max_bytes)).await;
     let (state, frame) = (Arc::clone(state), frame.clone());
-    blocking(move || attempt(&state, &frame, pass)).await
+    let attempt = blocking(move || attempt(&state, &frame, pass)).await?;
+    Ok(Attempt { slices: share.spend(attempt.slices), ..attempt })
 }
 
 /// Holds the pull if it may wait, answers it otherwise.

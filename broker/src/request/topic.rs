@@ -238,10 +238,9 @@ pub(super) fn system_list(state: &State, _: &Frame) -> Handled {
 
 /// The body of a registration with these topics.
 pub(crate) fn registration(
-    state: &State,
+    version: DataVersion,
     configs: impl Iterator<Item = storage::TopicConfig>,
 ) -> RegisterBody {
-    let version = version(state.store.topic_version());
     RegisterBody {
         filter_server_list: Vec::new(),
         topic_config_serialize_wrapper: table_of(version, configs),
@@ -261,7 +260,7 @@ fn table_of(
 }
 
 /// A version as it travels.
-pub(super) fn version(version: storage::DataVersion) -> DataVersion {
+pub(crate) fn version(version: storage::DataVersion) -> DataVersion {
     DataVersion {
         counter: version.counter,
         state_version: version.state_version,

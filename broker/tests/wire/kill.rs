@@ -24,12 +24,12 @@ const ROUNDS: usize = 20;
 /// Sends in flight at any moment.
 const SENDERS: usize = 16;
 
-struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
-fn command(store: &Path) -> Command {
+pub(crate) fn command(store: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mqbroker"));
     command
         .args(["--listen", "127.0.0.1:0", "--set", "name=broker-a"])
@@ -42,9 +42,13 @@ fn command(store: &Path) -> Command {
     command
 }
 
-/// Starts the daemon and waits until it serves.
 fn start(store: &Path) -> Daemon {
-    let mut daemon = Daemon { child: command(store).spawn().unwrap(), address: String::new() };
+    start_as(&mut command(store))
+}
+
+/// Starts the daemon and waits until it serves.
+pub(crate) fn start_as(command: &mut Command) -> Daemon {
+    let mut daemon = Daemon { child: command.spawn().unwrap(), address: String::new() };
     let stderr = daemon.child.stderr.take().unwrap();
     let (sender, lines) = mpsc::channel();
     // Read to the end, or the daemon would block on a full pipe.
@@ -74,6 +78,10 @@ impl Drop for Daemon {
 }
 
 impl Daemon {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     fn kill_9(self) {
         drop(self);
     }
