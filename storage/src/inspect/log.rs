@@ -2,7 +2,7 @@
 
 use std::{fs::File, io, ops::ControlFlow, os::unix::fs::FileExt};
 
-use protocol::record::{BLANK_BYTES, BLANK_MAGIC, Head, RecordError, RecordView, frame_len};
+use protocol::record::{BLANK_BYTES, BLANK_MAGIC, Head, RecordView, frame_len};
 
 use super::files::{self, Files};
 use crate::{
@@ -231,8 +231,5 @@ fn cause(segment: &Found, offset: u64) -> io::Result<Cause> {
         .ok()
         .filter(|record| u64::try_from(record.log_offset) == Ok(offset))
         .map(|record| record.verify());
-    Ok(match intact {
-        Some(Err(RecordError::Checksum { .. })) => Cause::Body,
-        _ => Cause::Head,
-    })
+    Ok(if matches!(intact, Some(Err(_))) { Cause::Body } else { Cause::Head })
 }

@@ -149,6 +149,8 @@ fn rows_that_contradict_each_other_or_the_log_are_reported() {
         db.put_cf(family, "Twin", row).unwrap();
     });
     assert!(store.has(&[Kind::RowContradicts])[0].detail.contains("the same id"));
+    store.repair();
+    store.is_whole_but(&[]);
     let store = Stopped::new();
     store.with_rows(|db| {
         let end = db.get("log_end").unwrap().unwrap();

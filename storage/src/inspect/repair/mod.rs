@@ -152,6 +152,8 @@ struct Plan {
     durable: Option<u64>,
     rebuild: bool,
     pass_over: bool,
+    /// The index knows more of the log than there is.
+    cut: bool,
     /// The log begins here: what was before is missing.
     begin: Option<u64>,
 }
@@ -182,6 +184,7 @@ impl Plan {
             durable: (mark || rebuild).then_some(examined.end),
             rebuild,
             pass_over: !rebuild && has(&[Kind::LogDamage, Kind::LogGap]),
+            cut: !rebuild && has(&[Kind::IndexAhead]),
             begin: (examined.before > 0).then(|| examined.files.min()),
         }
     }
@@ -214,6 +217,9 @@ impl Plan {
         }
         if self.pass_over {
             each(change(Action::PassOver, 0, PASS_OVER));
+        }
+        if self.cut {
+            each(change(Action::Drop, 0, CUT));
         }
         if examined.kinds.contains(&Kind::ConsumerBeyond) {
             each(change(Action::MoveBack, 0, "consumer offsets behind the end of their queues"));
@@ -253,6 +259,10 @@ impl Plan {
             index.close();
             each(change(Action::PassOver, passed, PASS_OVER));
         }
+        if self.cut {
+            // Opening does it.
+            each(change(Action::Drop, 0, CUT));
+        }
         Ok(())
     }
 
@@ -276,6 +286,7 @@ impl Plan {
 
 const REBUILD: &str = "messages go into new consume queues and a new key index, each at the queue \
                        offset that it has";
+const CUT: &str = "entries of the index that point behind the end of the log";
 const RESTORE: &str = "topics, groups and consumer offsets come from config/*.json, as they were when \
                        those were written";
 const PASS_OVER: &str = "entries of messages that cannot be read become holes, so that consumers \

@@ -73,10 +73,15 @@ pub(super) fn rebuild(
 /// RocketMQ has written, into a new RocksDB. `false` if there are none.
 fn restore(files: &Files, new: &Path, each: Tell<'_>) -> Result<bool, Error> {
     let index = Index::open(new, CACHE_BYTES)?;
-    let restored = adopt::restore(&quiet(files), &index)?;
+    let restored = adopt::restore(&quiet(files), &index);
     index.close();
-    if restored {
-        each(change(Action::Restore, 0, RESTORE));
+    match restored {
+        Ok(true) => each(change(Action::Restore, 0, RESTORE)),
+        Ok(false) => {}
+        Err(error) => {
+            each(change(Action::Lost, 0, format!("what config/*.json would say: {error}")));
+            return Ok(false);
+        }
     }
-    Ok(restored)
+    Ok(restored.is_ok_and(|restored| restored))
 }

@@ -62,14 +62,16 @@ impl Rows {
         mut salvaged: Salvaged,
     ) -> Result<Self, Error> {
         let mut seen = seen(files, examined.end)?;
+        let mut ids = distinct_ids(&mut salvaged);
         // A topic has as many queues as it has messages in.
         for (name, row) in &mut salvaged.topics {
             if let Some(seen) = seen.remove(name) {
                 let newest = seen.queues.keys().max().map_or(0, |id| id + 1);
                 row.queues = row.queues.max(newest.min(QUEUES_MAX));
             }
+            let visible = row.clone().into_config(name.clone()).visible_queues();
+            row.queues = row.queues.max(visible);
         }
-        let mut ids: HashSet<u32> = salvaged.topics.iter().map(|(_, row)| row.id).collect();
         let mut created = Vec::new();
         for (name, of) in seen {
             // Where rows were readable, a topic without one was deleted.
@@ -179,6 +181,21 @@ impl Rows {
         index.close();
         Ok(())
     }
+}
+
+/// Makes sure that no two topics have one id; the one whose messages are under it keeps it.
+fn distinct_ids(salvaged: &mut Salvaged) -> HashSet<u32> {
+    let names = &salvaged.names;
+    salvaged.topics.sort_by_key(|(name, row)| names.get(&TopicId(row.id)) != Some(name));
+    let mut ids = HashSet::new();
+    for (_, row) in &mut salvaged.topics {
+        if !ids.insert(row.id) {
+            row.id = salvaged.next_topic_id;
+            salvaged.next_topic_id += 1;
+            ids.insert(row.id);
+        }
+    }
+    ids
 }
 
 /// What the log says about each topic.
