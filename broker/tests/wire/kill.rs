@@ -300,7 +300,7 @@ fn a_rocketmq_file_is_accepted_with_one_table_of_warnings() {
     let file = dir.path().join("broker.conf");
     std::fs::write(
         &file,
-        "brokerClusterName = C\nbrokerName = b\ndeleteWhen = 04\nfileReservedTime = 48\n",
+        "brokerClusterName = C\nbrokerName = b\nsendMessageThreadPoolNums = 16\nstoreType = defaultRocksDB\n",
     )
     .unwrap();
     let mut child = command(&dir.path().join("store")).arg("-c").arg(&file).spawn().unwrap();
@@ -316,7 +316,7 @@ fn a_rocketmq_file_is_accepted_with_one_table_of_warnings() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(log.contains("have no effect"), "{log}");
-    assert!(log.contains("line   3  deleteWhen = 04: "), "{log}");
-    assert!(log.contains("line   4  fileReservedTime = 48: "), "{log}");
+    assert!(log.contains("line   3  sendMessageThreadPoolNums = 16: "), "{log}");
+    assert!(log.contains("line   4  storeType = defaultRocksDB: "), "{log}");
     assert_eq!(log.matches("have no effect").count(), 1, "{log}");
 }

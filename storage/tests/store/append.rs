@@ -93,8 +93,8 @@ fn record_that_no_segment_holds_is_refused() {
     let mut batch = AppendBatch::default();
     let error = push(&mut batch, &topic, 0, &Message::new("", vec![0; 64 << 10])).unwrap_err();
     assert!(matches!(error, AppendError::TooLarge { limit: 65_528, .. }), "{error}");
-    // 91 bytes of fields, one of topic: exactly what fits.
-    let largest = Message::new("", vec![1; 65_528 - 92]);
+    // 91 bytes of fields, one of topic, 20 of seal: exactly what fits.
+    let largest = Message::new("", vec![1; 65_528 - 112]);
     send(&store, &topic, 0, &[Message::new("", "first"), largest.clone(), largest]);
     assert_eq!(topic.queue(0).unwrap().max().unwrap(), QueueOffset(3));
 }

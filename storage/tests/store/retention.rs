@@ -165,16 +165,16 @@ fn hours_and_pressure_decide_when() {
     let (store, _) = filled(&scratch, 300);
     let store = hours_later(&scratch, &store, 80);
     set_changed(&scratch, T0);
-    store.pretend_disk(75, 100);
+    store.pretend_disk(7_500 * SEGMENT, 10_000 * SEGMENT);
     assert_eq!(store.delete_expired().unwrap().segments, 0, "another hour, and the disk has room");
-    store.pretend_disk(76, 100);
+    store.pretend_disk(7_600 * SEGMENT, 10_000 * SEGMENT);
     assert_eq!(store.delete_expired().unwrap().segments, 5);
     scratch.config.delete_hours = vec![(hour + 1) % 24, hour];
     store.pretend_disk(0, 0);
     send(&store, &first_topic(&store), 0, &messages(300..500));
     let store = hours_later(&scratch, &store, 72);
     set_changed(&scratch, T0);
-    store.pretend_disk(10, 100);
+    store.pretend_disk(1_000 * SEGMENT, 10_000 * SEGMENT);
     // Another 72 hours later it is the same hour of the day, but for a change of summer time.
     let now = jiff::Timestamp::from_millisecond(scratch.clock.now_ms()).unwrap();
     let changed =
@@ -196,9 +196,9 @@ fn full_disk_costs_the_oldest_messages_unless_that_is_forbidden() {
     check(&store, first_left(&results, &store), 700);
     store.pretend_disk(99 * SEGMENT, 100 * SEGMENT);
     let deleted = store.delete_expired().unwrap();
-    assert_eq!(deleted.segments, 8, "everything but what is being written");
+    assert_eq!(deleted.segments, 9, "everything but what is being written");
     assert_eq!(store.delete_expired().unwrap().segments, 0);
-    assert_eq!(first_file(&scratch), 11 * SEGMENT);
+    assert_eq!(first_file(&scratch), 12 * SEGMENT);
     check(&store, first_left(&results, &store), 700);
     scratch.config.delete_unexpired = false;
     store.pretend_disk(0, 0);
