@@ -9,6 +9,7 @@ pub(crate) mod flush;
 #[cfg(test)]
 mod model;
 pub(crate) mod recover;
+mod retain;
 pub(crate) mod scan;
 #[expect(unsafe_code, reason = "the only module that reads mapped memory; see its three rules")]
 pub(crate) mod segment;
@@ -24,7 +25,12 @@ use bytes::Bytes;
 use protocol::record::{Head, RecordView, frame_len};
 use segment::Segment;
 
-use crate::{LogOffset, ReadError, num::to_usize, watermark::Watermark};
+use crate::{
+    LogOffset, ReadError,
+    bug::{self, Bug},
+    num::to_usize,
+    watermark::Watermark,
+};
 
 /// The segments and the watermarks. All positions are bytes from the start of the log and only
 /// grow: `min ≤ confirmed ≤ appended` and `flushed ≤ appended`.
@@ -86,9 +92,12 @@ impl CommitLog {
 
     /// Adds the segment that the writer has just begun.
     pub(crate) fn push_segment(&self, segment: &Arc<Segment>) {
-        let mut segments = Vec::clone(&self.segments.load());
-        segments.push(Arc::clone(segment));
-        self.segments.store(Arc::new(segments));
+        // Retention may take the oldest away at the same time.
+        self.segments.rcu(|segments| {
+            let mut segments = Vec::clone(segments);
+            segments.push(Arc::clone(segment));
+            segments
+        });
     }
 
     /// The segments that hold a part of `from..to`, in order.
@@ -185,6 +194,8 @@ pub(crate) fn check(bytes: &[u8], offset: u64) -> Result<RecordView<'_>, String>
     if u64::try_from(record.log_offset) != Ok(offset) {
         return Err(WRONG_OFFSET.to_owned());
     }
-    record.verify().map_err(|error| error.to_string())?;
+    if !bug::on(Bug::SkipChecksum) {
+        record.verify().map_err(|error| error.to_string())?;
+    }
     Ok(record)
 }

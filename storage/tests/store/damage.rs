@@ -251,6 +251,34 @@ fn record_that_rots_later_is_passed_over_and_nothing_else() {
 }
 
 #[test]
+fn what_the_disk_does_not_give_back_is_an_error_and_no_signal() {
+    let mut scratch = Scratch::new();
+    scratch.config.hot_log_bytes = 0;
+    scratch.config.segment_size_bytes = 64 << 10;
+    let store = scratch.open();
+    let first = topic(&store, "T", 1);
+    let results = send(&store, &first, 0, &numbered("k", 0..10));
+    let later: Vec<_> = (0..100).map(|i| Message::new(format!("x{i}"), vec![1; 1_000])).collect();
+    send(&store, &topic(&store, "Later", 1), 0, &later);
+    // Touching the mapping behind the end of a file is a SIGBUS, as for a sector that is lost.
+    let file = File::options().write(true).open(&scratch.segments()[0]).unwrap();
+    file.set_len(results[5].log_offset.0).unwrap();
+    let queue = first.queue(0).unwrap();
+    assert_eq!((read(&queue, 0, 32).messages, read(&queue, 0, 32).next), (5, QueueOffset(5)));
+    for from in [5, 9] {
+        let lost = queue.read(QueueOffset(from), limits(32), Mode::MayBlock, ANY);
+        assert!(matches!(lost, Err(ReadError::Disk { .. })), "{lost:?}");
+    }
+    let direct = store.record_at(results[7].log_offset);
+    assert!(matches!(direct, Err(ReadError::Disk { .. })), "{direct:?}");
+    assert!(store.query_key("T", "k7", 8, 0, i64::MAX).unwrap().records.is_empty());
+    assert_eq!(store.query_key("T", "k2", 8, 0, i64::MAX).unwrap().records.len(), 1);
+    let rest = store.topic("Later").unwrap().queue(0).unwrap();
+    assert_eq!(read(&rest, 90, 32).messages, 10);
+    store.health().unwrap();
+}
+
+#[test]
 fn consumer_gets_past_a_queue_of_nothing_but_damage() {
     let scratch = Scratch::new();
     let store = scratch.open();
