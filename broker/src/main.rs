@@ -6,6 +6,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use broker::{Broker, Config, Layers, Loaded, Unmapped};
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     warn_about(&loaded);
+    raise_file_limit();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.enable_all().max_blocking_threads(BLOCKING_THREADS);
     let runtime = match runtime.build() {
@@ -119,6 +121,16 @@ async fn run(config: Config) -> ExitCode {
             ExitCode::SUCCESS
         }
         Some(poison) => fail(1, &poison),
+    }
+}
+
+/// Every connection and every segment is an open file, and the usual limit of 1,024 is only a
+/// suggestion: the process may raise it up to the hard one.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }
 

@@ -180,8 +180,7 @@ impl Appender {
     /// Appends all records of `batch`, or none.
     ///
     /// # Errors
-    /// [`AppendError`]; nothing has changed. Except after [`AppendError::Poisoned`]: then the disk
-    /// has failed, and whether a later start finds the records is unknown.
+    /// [`AppendError`]; nothing has changed, except after [`AppendError::Torn`].
     pub(crate) fn append(
         &mut self,
         batch: &mut AppendBatch,
@@ -204,7 +203,7 @@ impl Appender {
         let store_ms = self.core.clock.now_ms().max(log.last_store_ms());
         if let Err(error) = self.write(batch, store_ms, &mut keys) {
             self.core.fail(&format!("the commit log cannot be written: {error}"));
-            self.core.health.check()?;
+            self.core.health.check().map_err(AppendError::Torn)?;
         }
         let full_slices = keys.full_len();
         drop(keys);

@@ -147,6 +147,9 @@ pub enum AppendError {
     /// The store has failed before.
     #[error(transparent)]
     Poisoned(#[from] Poison),
+    /// The disk failed under this append: a part of it may be in the log.
+    #[error("{0}; whether the message is stored is unknown")]
+    Torn(Poison),
     /// The record is larger than the configured limit or a segment.
     #[error("the record has {size} bytes, the limit is {limit}")]
     TooLarge {

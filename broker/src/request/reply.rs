@@ -292,7 +292,9 @@ fn append_code(error: &AppendError) -> ResponseCode {
         | AppendError::DiskFull { .. }
         | AppendError::Closed => ResponseCode::SERVICE_NOT_AVAILABLE,
         // The whole turn failed for one topic: clients try again on this code.
-        AppendError::TopicDeleted { .. } | AppendError::Read(_) => ResponseCode::SYSTEM_ERROR,
+        AppendError::Torn(_) | AppendError::TopicDeleted { .. } | AppendError::Read(_) => {
+            ResponseCode::SYSTEM_ERROR
+        }
     }
 }
 

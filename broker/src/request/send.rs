@@ -253,7 +253,7 @@ pub(crate) fn turn_end(state: &Arc<State>, connection: &Arc<Connection>, turn: &
             state.stats.put(results.len(), bytes);
             let sends = Stored { sends: &turn.sends, results, ids: &turn.ids };
             if state.store.confirmed() >= LogOffset(end) {
-                sends.answer(state, connection, ResponseCode::SUCCESS);
+                sends.answer(state, connection, None);
             } else {
                 answer_when_confirmed(state, connection, &sends, LogOffset(end));
             }
@@ -280,7 +280,7 @@ fn answer_when_confirmed(
 ) {
     let (later, now): (Vec<Pending>, Vec<Pending>) =
         stored.sends.iter().cloned().partition(|send| send.wait);
-    Stored { sends: &now, ..*stored }.answer(state, connection, ResponseCode::SUCCESS);
+    Stored { sends: &now, ..*stored }.answer(state, connection, None);
     let Some(first) = later.first() else { return };
     let (results, ids) = (stored.results.to_vec(), stored.ids.to_owned());
     let (state, connection_) = (Arc::clone(state), Arc::clone(connection));
@@ -288,14 +288,13 @@ fn answer_when_confirmed(
         let timeout = Duration::from_millis(state.config.flush_timeout_ms);
         let stored = Stored { sends: &later, results: &results, ids: &ids };
         match tokio::time::timeout(timeout, state.store.wait_confirmed(end)).await {
-            Ok(Ok(())) => stored.answer(&state, &connection_, ResponseCode::SUCCESS),
-            Err(_) => stored.answer(&state, &connection_, ResponseCode::FLUSH_DISK_TIMEOUT),
-            Ok(Err(poison)) => {
-                let refusal = Refusal::from(poison);
-                for send in &later {
-                    refuse(&connection_, send.ticket, &refusal, &Stamp(&state));
-                }
+            Ok(Ok(())) => stored.answer(&state, &connection_, None),
+            Err(_) => {
+                let late = "stored, but the disk did not confirm it in time";
+                stored.answer(&state, &connection_, Some(late));
             }
+            // It is in the log, and a later start may find it there: neither a yes nor a no.
+            Ok(Err(poison)) => stored.answer(&state, &connection_, Some(&poison.to_string())),
         }
     });
 }
@@ -308,9 +307,12 @@ struct Stored<'a> {
 }
 
 impl Stored<'_> {
-    fn answer(&self, state: &State, connection: &Connection, code: ResponseCode) {
-        let remark = (code == ResponseCode::FLUSH_DISK_TIMEOUT)
-            .then_some("stored, but the disk did not confirm it in time");
+    /// `unconfirmed` says why it is not known whether the disk has the messages.
+    fn answer(&self, state: &State, connection: &Connection, unconfirmed: Option<&str>) {
+        let code = match unconfirmed {
+            None => ResponseCode::SUCCESS,
+            Some(_) => ResponseCode::FLUSH_DISK_TIMEOUT,
+        };
         let mut message_ids = String::new();
         for send in self.sends {
             let records = self.results.get(send.records.clone()).unwrap_or_default();
@@ -327,7 +329,7 @@ impl Stored<'_> {
                 queue_offset: records.first().map_or(0, |record| record.queue_offset.0),
                 transaction_id: self.ids.get(send.id.clone()).unwrap_or_default(),
             };
-            connection.reply(send.ticket, code, remark, &(header, Stamp(state)), Body::Empty);
+            connection.reply(send.ticket, code, unconfirmed, &(header, Stamp(state)), Body::Empty);
         }
     }
 }
