@@ -12,6 +12,7 @@ mod export;
 mod files;
 mod java_queue;
 mod scan;
+mod spacer;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -87,18 +88,19 @@ fn fill(config: &Config, index: &Index, files: Files) -> Result<(), OpenError> {
     let plan = Plan::new(files, &seen, &Queues::open(store));
     warn_of_sizes(config, &seen.segments);
     prepare(&seen.segments)?;
+    let end = spacer::put(&seen.segments, seen.end, seen.last_store_ms)?;
     let path = store.join(durable::NAME);
     // Before the index, which must not count as there without it: what is damaged below this
     // stays.
     let (mut mark, _) = MarkFile::open(store)?;
-    mark.write(seen.end, 0, false).map_err(failed("write", path))?;
+    mark.write(end, 0, false).map_err(failed("write", path))?;
     let mut batch = WriteBatch::default();
     meta::put_schema(&mut batch, &index.db()?);
     plan.put(&mut batch, index)?;
     index.write(batch, true)?;
     tracing::info!(
         records = seen.records,
-        end = seen.end,
+        end,
         topics = plan.topics.len(),
         groups = plan.groups.subscription_group_table.len(),
         "took over topics, groups and consumer offsets of RocketMQ"
@@ -118,7 +120,15 @@ pub(crate) fn merge(config: &Config, index: &Index) -> Result<(), OpenError> {
     if files.is_empty() {
         return Ok(());
     }
-    prepare(&scan::segments(&store.join("commitlog"))?)?;
+    let segments = scan::segments(&store.join("commitlog"))?;
+    prepare(&segments)?;
+    let marks = durable::read(store).map_err(failed("read", store.join(durable::NAME)))?;
+    let durable = marks.into_iter().flatten().max_by_key(|mark| mark.sequence);
+    if let Some(mark) = durable {
+        let last_store_ms = meta::checkpoint(&index.db()?)?.last_store_ms;
+        let (end, store_ms) = spacer::end(&segments, (mark.durable, last_store_ms))?;
+        spacer::put(&segments, end, store_ms)?;
+    }
     let plan = Plan::merged(files, index)?;
     let mut batch = WriteBatch::default();
     plan.put(&mut batch, index)?;

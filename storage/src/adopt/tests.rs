@@ -143,7 +143,8 @@ fn log_and_configuration_are_taken_over_and_written_back() {
     let store = open(dir.path()).unwrap();
     assert_eq!((range(&store, "T", 0), range(&store, "T", 1)), ((0, 300), (0, 300)));
     assert_eq!((range(&store, "Empty", 0), range(&store, "Forgotten", 3)), ((0, 0), (0, 1)));
-    assert_eq!(store.recovery().end, LogOffset(java.end));
+    // Behind a record that keeps RocketMQ from passing over the first of ours.
+    assert!((LogOffset(java.end + 1)..LogOffset(java.end + 200)).contains(&store.recovery().end));
     assert_eq!((store.recovery().cut.clone(), store.topic_version().counter), (None, 9));
     let topic = store.topic("T").unwrap();
     let at = |queue_id| store.committed_offset("g", topic.id, queue_id).unwrap();
@@ -174,7 +175,9 @@ fn what_rocketmq_writes_later_is_taken_too() {
         java.put("T", (0, offset), 0);
     }
     java.topics(&["T"]);
-    open(dir.path()).unwrap().close();
+    let store = open(dir.path()).unwrap();
+    java.end = store.recovery().end.0;
+    store.close();
     for offset in 10..15 {
         java.put("T", (0, offset), 0);
     }
