@@ -18,6 +18,8 @@ use crate::{AppendError, Config};
 const RESERVE_MAX_BYTES: u64 = 256 << 20;
 /// …but no more than this part of a small disk.
 const RESERVE_PART: u64 = 16;
+/// RocksDB goes on with this part of the reserve.
+const INDEX_PART: u64 = 4;
 
 /// How full the file system of a store is, by whomever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -169,6 +171,12 @@ impl Space {
         ))
     }
 
+    /// Whether the index may go on after it has met the end of the disk: long before messages are
+    /// accepted again, because offsets are committed and messages deleted through it.
+    pub(crate) fn has_room_for_index(&self) -> bool {
+        self.disk().is_ok_and(|disk| disk.free_bytes >= disk.reserve_bytes() / INDEX_PART)
+    }
+
     /// How full the disk is.
     ///
     /// # Errors
@@ -240,6 +248,9 @@ mod tests {
         space.check().unwrap();
         space.pretend(Some(disk(64 * MIB, 3 * MIB)));
         space.check().unwrap_err();
+        assert!(space.has_room_for_index());
+        space.pretend(Some(disk(64 * MIB, MIB - 1)));
+        assert!(!space.has_room_for_index());
         space.pretend(Some(disk(1 << 40, 255 * MIB)));
         space.check().unwrap_err();
     }

@@ -306,12 +306,16 @@ impl IndexWriter {
     fn wait_for_space(&self, reason: String) -> Result<(), ReadError> {
         let core = &self.shared.core;
         core.space.exhausted(&reason);
-        while core.space.check().is_err() {
+        // Without the index nothing can be deleted, so it gets what there is.
+        self.shared.allocator.give_back();
+        loop {
             if self.shared.input.stop.load(Ordering::Acquire) {
                 return Err(ReadError::Index { reason });
             }
             thread::park_timeout(SPACE_INTERVAL);
-            core.space.look();
+            if core.space.has_room_for_index() {
+                break;
+            }
         }
         tracing::info!("there is space on the disk again; the index goes on");
         Ok(())

@@ -9,7 +9,7 @@ use std::{
 
 use protocol::{code::ResponseCode, frame::Frame};
 
-use crate::common::{Client, Node, PATIENCE, TOPIC, bodies, message, node_with, outcome};
+use crate::common::{Client, Node, PATIENCE, TOPIC, bodies, message, node_with, number, outcome};
 
 const MIB: u64 = 1 << 20;
 
@@ -107,6 +107,37 @@ async fn full_disk_refuses_sends_with_code_14_and_recovers_by_itself() {
         fs::remove_file(disk.filler()).unwrap();
         send_until(&client, ResponseCode::SUCCESS).await;
     }
+    node.broker.shutdown().await;
+}
+
+#[tokio::test]
+async fn broker_makes_room_by_itself_when_others_fill_the_disk() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let store = disk.path().join("store");
+    let node = node_with(|config| {
+        config.store = store;
+        config.segment_size_bytes = MIB;
+        config.checkpoint_interval_ms = 200;
+        config.disk_force_clean_percent = 85;
+        config.disk_refuse_percent = 90;
+    })
+    .await;
+    let client = node.client().await;
+    let body = "x".repeat(100_000);
+    for _ in 0..300 {
+        assert_eq!(client.send(&message(TOPIC, 0), body.clone()).await.code, 0);
+    }
+    // So that there is a checkpoint behind most of it.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    disk.leave_free(0);
+    send_until(&client, ResponseCode::SERVICE_NOT_AVAILABLE).await;
+    send_until(&client, ResponseCode::SUCCESS).await;
+    let pulled = client.pull(TOPIC, 0, 0).await;
+    assert_eq!(outcome(&pulled), (21, "OFFSET_TOO_SMALL"), "the oldest are gone");
+    let next = number(&pulled, "nextBeginOffset");
+    assert!((30..290).contains(&next), "{next} of 300 messages are gone");
+    let pulled = client.pull(TOPIC, 0, next).await;
+    assert_eq!(bodies(&pulled)[0], body);
     node.broker.shutdown().await;
 }
 

@@ -93,6 +93,17 @@ impl Allocator {
         }
     }
 
+    /// Removes the segment that was made ahead, because its space is needed for something else. It
+    /// is made again when it is wanted.
+    pub(crate) fn give_back(&self) {
+        let Some(ready) = self.lock().ready.take() else { return };
+        let path = self.dir.join(name(ready.segment().base_offset()));
+        match file::remove(&path) {
+            Ok(()) => tracing::warn!(path = %path.display(), "removed for its space"),
+            Err(error) => tracing::error!(path = %path.display(), %error, "cannot be removed"),
+        }
+    }
+
     /// Ends [`Allocator::run`].
     pub(crate) fn stop(&self) {
         self.lock().stop = true;
@@ -176,6 +187,27 @@ mod tests {
         let file = fs::metadata(dir.path().join("00000000000001048576")).unwrap();
         assert_eq!(file.len(), 1 << 20);
         assert!(std::os::unix::fs::MetadataExt::blocks(&file) * 512 >= 1 << 20, "sparse");
+        allocator.stop();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn segment_that_was_given_back_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let allocator = Arc::new(Allocator::new(dir.path(), 1 << 16));
+        let thread = std::thread::spawn({
+            let allocator = Arc::clone(&allocator);
+            move || allocator.run(&|_| Ok(()))
+        });
+        allocator.give_back();
+        allocator.want(0);
+        while allocator.lock().ready.is_none() {
+            std::thread::yield_now();
+        }
+        allocator.give_back();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert_eq!(allocator.take(0).unwrap().segment().base_offset(), 0);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         allocator.stop();
         thread.join().unwrap();
     }
