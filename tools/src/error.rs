@@ -1,6 +1,6 @@
 //! Why a command failed: one sentence with the values, what to do next, and the exit code.
 
-use std::{io, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode};
 
 use basaltmq::ErrorKind;
 use thiserror::Error;
@@ -107,6 +107,40 @@ pub(crate) enum Failure {
     /// The embedded broker did not get its route.
     #[error("the broker started but the name server has no route to it after {0} s; see the log")]
     NotRegistered(u64),
+    /// A store cannot be looked at.
+    #[error(transparent)]
+    Store(#[from] storage::inspect::Error),
+    /// A store is not as it should be.
+    #[error(
+        "problems of the store {path}: {problems}; `mqtool store repair {path}` says what to do",
+        path = path.display()
+    )]
+    Problems {
+        /// How many.
+        problems: u64,
+        /// The store's directory.
+        path: PathBuf,
+    },
+    /// A directory of RocketMQ cannot be looked at.
+    #[error(transparent)]
+    Migrate(#[from] storage::OpenError),
+    /// Something of RocketMQ's would stay behind.
+    #[error(
+        "kinds of things in {path} that do not carry over: {kinds}; the rest does",
+        path = path.display()
+    )]
+    NotCarriedOver {
+        /// How many kinds.
+        kinds: usize,
+        /// The store's directory.
+        path: PathBuf,
+    },
+    /// There is no such message in a store.
+    #[error("there is no message at {what}")]
+    NoMessage {
+        /// Where it was looked for.
+        what: String,
+    },
     /// A file or directory cannot be used.
     #[error("cannot {action}: {source}")]
     Io {
@@ -141,7 +175,11 @@ impl Failure {
                 ErrorKind::Invalid => 2,
                 _ => 1,
             },
-            Self::NoMatch { .. } | Self::NoQueue { .. } | Self::Empty { .. } => 3,
+            Self::NoMatch { .. }
+            | Self::NoQueue { .. }
+            | Self::Empty { .. }
+            | Self::NoMessage { .. }
+            | Self::Store(storage::inspect::Error::NoStore { .. }) => 3,
             Self::NoAnswer { .. } | Self::BenchConnect { .. } => 4,
             Self::WhichBroker { .. } | Self::Log { .. } | Self::Time(_) => 2,
             Self::Bench { .. }
@@ -151,6 +189,10 @@ impl Failure {
             | Self::Broker(_)
             | Self::Stopped(_)
             | Self::NotRegistered(_)
+            | Self::Store(_)
+            | Self::Problems { .. }
+            | Self::Migrate(_)
+            | Self::NotCarriedOver { .. }
             | Self::Io { .. }
             | Self::Output(_) => 1,
         })

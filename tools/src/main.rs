@@ -9,8 +9,10 @@ mod cluster;
 mod dev;
 mod error;
 mod group;
+mod migrate;
 mod msg;
 mod output;
+mod store;
 mod time;
 mod topic;
 
@@ -76,6 +78,12 @@ enum Noun {
     /// Measure a broker: ours or any that is compatible with RocketMQ
     #[command(subcommand)]
     Bench(bench::Verb),
+    /// Look at and repair the store of a broker that is down
+    #[command(subcommand)]
+    Store(store::Verb),
+    /// Move to BasaltMQ from a directory of Apache RocketMQ
+    #[command(subcommand)]
+    Migrate(migrate::Verb),
     /// Print the completion script of a shell
     Completions {
         /// The shell
@@ -147,6 +155,8 @@ fn run(noun: Noun, context: &mut Context) -> Result<(), Failure> {
         Noun::Group(verb) => block_on(group::run(verb, context)),
         Noun::Cluster(verb) => block_on(cluster::run(verb, context)),
         Noun::Bench(verb) => bench::run(verb, context),
+        Noun::Store(verb) => store::run(verb, context),
+        Noun::Migrate(verb) => migrate::run(&verb, context),
         Noun::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "mqtool", &mut script);

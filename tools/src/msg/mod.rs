@@ -5,7 +5,7 @@ mod get;
 mod lines;
 mod send;
 mod tail;
-mod view;
+pub(crate) mod view;
 
 use clap::Subcommand;
 

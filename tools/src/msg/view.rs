@@ -79,7 +79,7 @@ impl<'a> View<'a> {
 }
 
 /// Shows everything of a message.
-pub(super) fn show(message: &StoredMessage, context: &mut Context) -> Result<(), Failure> {
+pub(crate) fn show(message: &StoredMessage, context: &mut Context) -> Result<(), Failure> {
     let view = View::new(message);
     let mut pairs = vec![
         ("topic", view.topic.to_owned()),
@@ -112,7 +112,7 @@ pub(super) fn show(message: &StoredMessage, context: &mut Context) -> Result<(),
 }
 
 /// Shows a message in one line.
-pub(super) fn show_line(message: &StoredMessage, context: &mut Context) -> Result<(), Failure> {
+pub(crate) fn show_line(message: &StoredMessage, context: &mut Context) -> Result<(), Failure> {
     match context.output.format() {
         Format::Json => context.output.json(&View::new(message))?,
         Format::Table => context.output.line(&line(message))?,

@@ -8,6 +8,7 @@ mod group;
 mod msg;
 mod server;
 mod stdin;
+mod store;
 mod tail;
 mod topic;
 mod usage;
