@@ -160,6 +160,22 @@ pub(crate) enum Failure {
     /// A point in time cannot be read.
     #[error(transparent)]
     Time(#[from] time::ParseError),
+    /// A broker broke a promise.
+    #[error("rule {rule} is broken: {what}; the evidence is in {evidence}", evidence = evidence.display())]
+    Broken {
+        /// The rule, as `tools/torture/HISTORY.md` counts them.
+        rule: u8,
+        /// What was found.
+        what: String,
+        /// History, log and store.
+        evidence: PathBuf,
+    },
+    /// A broker cannot be tortured here.
+    #[error("there is no torture: {what}")]
+    CannotTorture {
+        /// What is missing.
+        what: String,
+    },
     /// Standard output is gone or full.
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
@@ -194,6 +210,8 @@ impl Failure {
             | Self::Migrate(_)
             | Self::NotCarriedOver { .. }
             | Self::Io { .. }
+            | Self::Broken { .. }
+            | Self::CannotTorture { .. }
             | Self::Output(_) => 1,
         })
     }

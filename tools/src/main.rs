@@ -15,6 +15,7 @@ mod output;
 mod store;
 mod time;
 mod topic;
+mod torture;
 
 use std::{io, process::ExitCode, time::Duration};
 
@@ -84,6 +85,9 @@ enum Noun {
     /// Move to BasaltMQ from a directory of Apache RocketMQ
     #[command(subcommand)]
     Migrate(migrate::Verb),
+    /// Break a broker again and again, and check that it keeps its promises
+    #[command(subcommand)]
+    Torture(torture::Verb),
     /// Print the completion script of a shell
     Completions {
         /// The shell
@@ -157,6 +161,7 @@ fn run(noun: Noun, context: &mut Context) -> Result<(), Failure> {
         Noun::Bench(verb) => bench::run(verb, context),
         Noun::Store(verb) => store::run(verb, context),
         Noun::Migrate(verb) => migrate::run(&verb, context),
+        Noun::Torture(verb) => torture::run(verb, context),
         Noun::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "mqtool", &mut script);

@@ -7,7 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{FlushMode, core::Core};
+use crate::{
+    FlushMode,
+    bug::{self, Bug},
+    core::Core,
+};
 
 /// The durable watermark is written at most this often, because it costs a sync of its own.
 const MARK_INTERVAL: Duration = Duration::from_secs(1);
@@ -34,7 +38,9 @@ impl Flusher {
             if self.core.health.check().is_err() {
                 return;
             }
-            if let Err(error) = self.sync_once() {
+            if let Err(error) = self.sync_once()
+                && !bug::on(Bug::RetryFailedSync)
+            {
                 // No second try: it would succeed over data that is lost.
                 self.core.fail(&format!("the commit log cannot be synced: {error}"));
             }

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     LogOffset, OpenError,
+    bug::{self, Bug},
     file::{self, DiskFile, failed},
     num::to_usize,
     recovery::Cut,
@@ -221,11 +222,14 @@ fn cut_behind(
     let Some(last) = found.last().filter(|last| last.limit_offset() > end && !clean) else {
         return Ok(());
     };
+    if bug::on(Bug::NoZeroing) {
+        return Ok(());
+    }
     let at = end - last.base_offset;
     DiskFile::open(&last.path)
         .and_then(|file| {
             file.zero(at, last.len)?;
-            file.sync()
+            if bug::on(Bug::NoRedirty) { Ok(()) } else { file.sync() }
         })
         .map_err(failed("zero the end of", &last.path))
 }
@@ -258,7 +262,7 @@ fn map(
             .and_then(|file| segment::Writer::open(file, at.base_offset, to_usize(at.len)))
             .map_err(failed("map", &at.path))?;
         writer.adopt(durable, end).map_err(failed("write", &at.path))?;
-        if at.limit_offset() > durable {
+        if at.limit_offset() > durable && !bug::on(Bug::NoRedirty) {
             writer.segment().sync().map_err(failed("sync", &at.path))?;
         }
         segments.push(Arc::clone(writer.segment()));
