@@ -141,6 +141,7 @@ fn serve(dir: &Path, queues: u32) -> io::Result<()> {
     println!("opened after a clean stop: {}, {}", ms(began), memory(&store)?);
     let topics = topics(&store, queues)?;
     let mut random = Random(7);
+    let began = Instant::now();
     for _ in 0..queues / 100 {
         let (topic, queue) = random.queue(&topics);
         topic
@@ -149,7 +150,7 @@ fn serve(dir: &Path, queues: u32) -> io::Result<()> {
             .max()
             .map_err(io::Error::other)?;
     }
-    println!("1 in 100 queues touched: {}", memory(&store)?);
+    println!("1 in 100 queues touched: {}, {}", ms(began), memory(&store)?);
     for times in ["first", "second"] {
         // The same queues both times: in memory the second time.
         let mut random = Random(11);

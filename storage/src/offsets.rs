@@ -8,6 +8,9 @@ use std::{
 
 use crate::{QueueOffset, TopicId};
 
+/// A table that has room for more than this many times what was needed last gives it back.
+const KEPT_FACTOR: usize = 8;
+
 type Group = HashMap<(TopicId, u32), QueueOffset>;
 type Groups = HashMap<Box<str>, Group>;
 
@@ -61,10 +64,13 @@ impl Offsets {
         let mut state = self.lock();
         let State { pending, writing } = &mut *state;
         mem::swap(pending, writing);
-        // Groups that are still committing keep their tables, the others go.
+        // Groups that are still committing keep their tables, as large as they need now; the
+        // others go.
         pending.retain(|group, queues| {
             queues.clear();
-            writing.contains_key(group)
+            let still = writing.get(group);
+            queues.shrink_to(still.map_or(0, |still| KEPT_FACTOR * still.len()));
+            still.is_some()
         });
         for (group, queues) in &*writing {
             for (&(topic, queue_id), &offset) in queues {

@@ -11,24 +11,30 @@ use std::{
 
 use bytes::Bytes;
 use protocol::{
-    body::register::RegisterBody,
+    body::{DataVersion, register::RegisterBody},
     code::{RequestCode, ResponseCode},
     connection::{Body, Connection, Service},
-    frame::Frame,
+    frame::{Encoding, Frame},
     header::NoFields,
-    request::{register::Broker as BrokerHeader, topic::CreateTopic},
+    request::{
+        register::{Broker as BrokerHeader, VersionChanged},
+        topic::CreateTopic,
+    },
     server::{ServeOptions, Server},
 };
 use tokio::task::JoinHandle;
 
-use crate::common::{TOPIC, config, message};
+use crate::common::{Client, TOPIC, config, message};
 
 /// A name server that remembers what it is told.
 #[derive(Default)]
 struct Names {
     seen: Mutex<Vec<(RequestCode, Vec<String>)>>,
     headers: Mutex<Vec<String>>,
+    versions: Mutex<Vec<DataVersion>>,
     refuse: AtomicBool,
+    /// Says that it knows every version that it is asked for.
+    up_to_date: AtomicBool,
     /// How long an answer takes, milliseconds.
     delay_ms: AtomicU64,
 }
@@ -44,9 +50,17 @@ impl Service for Names {
         );
         self.headers.lock().unwrap().push(header.broker_addr.to_owned());
         let body = RegisterBody::decode(&frame.body, frame.version).unwrap();
-        let topics = body.topic_config_serialize_wrapper.topic_config_table.into_keys().collect();
-        self.seen.lock().unwrap().push((RequestCode::from_i32(frame.code).unwrap(), topics));
-        if self.refuse.swap(false, Relaxed) {
+        let wrapper = body.topic_config_serialize_wrapper;
+        let topics = wrapper.topic_config_table.into_keys().collect();
+        let code = RequestCode::from_i32(frame.code).unwrap();
+        self.seen.lock().unwrap().push((code, topics));
+        if code == RequestCode::RegisterBroker {
+            self.versions.lock().unwrap().push(wrapper.data_version);
+        }
+        if code == RequestCode::QueryDataVersion && self.up_to_date.load(Relaxed) {
+            let same = VersionChanged { changed: false };
+            connection.reply(frame.ticket(), ResponseCode::SUCCESS, None, &same, Body::Empty);
+        } else if self.refuse.swap(false, Relaxed) {
             connection.reject(frame.ticket(), ResponseCode::SYSTEM_ERROR, "who are you?");
         } else {
             let (delay, ticket) = (self.delay_ms.load(Relaxed), frame.ticket());
@@ -64,6 +78,11 @@ impl Names {
         let seen = self.seen.lock().unwrap();
         let all = seen.iter().filter(|(code, _)| *code == RequestCode::RegisterBroker);
         all.map(|(_, topics)| topics.clone()).collect()
+    }
+
+    fn asked(&self) -> usize {
+        let seen = self.seen.lock().unwrap();
+        seen.iter().filter(|(code, _)| *code == RequestCode::QueryDataVersion).count()
     }
 
     fn knows(&self, topic: &str) -> bool {
@@ -151,6 +170,64 @@ async fn registration_is_repeated() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     node.broker.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_name_server_that_knows_the_version_is_only_asked() {
+    let (names, address, _) = name_server().await;
+    names.up_to_date.store(true, Relaxed);
+    let node = crate::common::node_with(|config| {
+        config.namesrv = vec![address];
+        config.register_interval_ms = 20;
+    })
+    .await;
+    let client = node.client().await;
+    assert_eq!(client.send(&message(TOPIC, 0), "x").await.code, 0);
+    let (deadline, before) = (Instant::now() + crate::common::PATIENCE, names.asked());
+    while names.asked() < before + 4 {
+        assert!(Instant::now() < deadline, "{} questions", names.asked());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(names.registered().len(), 2, "at the start, and the topic: {:?}", names.seen);
+    names.up_to_date.store(false, Relaxed);
+    while names.registered().len() < 3 {
+        assert!(Instant::now() < deadline, "nothing more is registered");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(names.registered()[2].len() > 5, "everything");
+    node.broker.shutdown().await;
+}
+
+#[tokio::test]
+async fn very_many_topics_are_registered_in_pieces() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker::Broker::start(config(&dir)).await.unwrap();
+    let client = Client::connect(&broker.local_addr().to_string(), Encoding::Json).await;
+    let mut creating = tokio::task::JoinSet::new();
+    for n in 0..2_500 {
+        let connection = Arc::clone(&client.connection);
+        creating.spawn(async move {
+            let topic = format!("Topic-{n}");
+            let header = message(&topic, 0);
+            let body = Bytes::from_static(b"x");
+            let code = RequestCode::SendMessageV2;
+            connection.request(code, &header, body, crate::common::PATIENCE).await.unwrap().code
+        });
+    }
+    while let Some(code) = creating.join_next().await {
+        assert_eq!(code.unwrap(), 0);
+    }
+    broker.shutdown().await;
+    let (names, address, _) = name_server().await;
+    let mut config = config(&dir);
+    config.namesrv = vec![address];
+    let broker = broker::Broker::start(config).await.unwrap();
+    let sizes: Vec<_> = names.registered().iter().map(Vec::len).collect();
+    assert_eq!((sizes.len(), sizes[0]), (2, 2_000), "{sizes:?}");
+    assert!((0..2_500).all(|n| names.knows(&format!("Topic-{n}"))));
+    let versions = names.versions.lock().unwrap().clone();
+    assert!(versions[0] != versions[1], "name servers pass over a version that they know");
+    broker.shutdown().await;
 }
 
 #[tokio::test]
