@@ -23,6 +23,7 @@ struct Closed {
 fn push(batch: &mut AppendBatch, topic: &std::sync::Arc<storage::Topic>, number: u32) {
     let mut properties = String::new();
     property::push(&mut properties, "KEYS", &format!("key{number}"));
+    let body = format!("body {number}");
     let host = "127.0.0.1:10911".parse().unwrap();
     let record = NewRecord {
         topic: "",
@@ -34,7 +35,7 @@ fn push(batch: &mut AppendBatch, topic: &std::sync::Arc<storage::Topic>, number:
         store_host: host,
         reconsume_times: 0,
         prepared_transaction_offset: 0,
-        body: format!("body {number}").as_bytes(),
+        body: body.as_bytes(),
         properties: &[&properties],
     };
     batch.push(topic, 1, &record).unwrap();
@@ -84,7 +85,10 @@ fn clean_store_is_verified_and_listed() {
     assert!(text.contains("problems") && text.contains("5, damaged bytes: 0"), "{text}");
     let output = run(&["store", "verify", &store.path(), "-o", "json"]);
     let lines = json(&ok(&output));
-    assert_eq!((lines.len(), &lines[0]["records"], &lines[0]["problems"]), (1, &5.into(), &0.into()));
+    assert_eq!(
+        (lines.len(), &lines[0]["records"], &lines[0]["problems"]),
+        (1, &5.into(), &0.into())
+    );
     let tree = ok(&run(&["store", "tree", "--count", &store.path()]));
     for part in ["SEGMENT", "WATERMARK", "consume_queue", "derived", "T ", "log ends at"] {
         assert!(tree.contains(part), "{part}: {tree}");
