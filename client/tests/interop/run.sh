@@ -4,6 +4,7 @@
 # run.sh --namesrv ADDRESS [LANG ...]     against one that runs already
 # run.sh --basalt MQTOOL [LANG ...]       against `MQTOOL dev`, started for this run in a temporary folder
 # run.sh --control [LANG ...]             against a real RocketMQ, started for this run: proves the programs themselves
+# run.sh --adopt MQTOOL [VERSION ...]     a store of a real RocketMQ is taken over by ours and given back: 4.9.7, 5 (default: both)
 #
 # LANG: java-4.9.8, java-5, go (default: all). A language whose tools are missing is skipped, but fails if CI=true.
 # The last line is `N passed, N failed` over all languages; the exit code is 0 only if none failed.
@@ -13,7 +14,7 @@ ready_limit_s=300   # The first start of the control downloads it.
 program_limit_s=600 # The first run of a program downloads the client.
 
 usage() {
-    sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+    sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
     exit 2
 }
 
@@ -113,7 +114,41 @@ judge() {
     [ "$code" = 0 ] || tail -n 60 "$work/program.err" >&2
 }
 
+# adopt MQTOOL VERSION: runs that suite and adds its totals, like judge.
+adopt() {
+    echo "== adopt $2"
+    timeout "$program_limit_s" "$here/adopt/run.sh" "$1" "$2" > "$work/program.out" 2> "$work/program.err" &
+    program=$!
+    local code=0
+    wait "$program" || code=$?
+    program=
+    cat "$work/program.out"
+    passed=$((passed + $(grep -c '^PASS' "$work/program.out" || true)))
+    if [ "$code" != 0 ]; then
+        failed=$((failed + 1))
+        tail -n 60 "$work/program.err" >&2
+    fi
+}
+
 case ${1:-} in
+    --adopt)
+        [ $# -ge 2 ] || usage
+        mqtool=$2
+        shift 2
+        reason=$(missing java)
+        if [ -n "$reason" ]; then
+            skip adopt "$reason"
+            set --
+        elif [ $# = 0 ]; then
+            set -- 4.9.7 5
+        fi
+        for version in "$@"; do
+            adopt "$mqtool" "$version"
+        done
+        echo "$passed passed, $failed failed"
+        [ "$failed" = 0 ]
+        exit
+        ;;
     --namesrv)
         [ $# -ge 2 ] || usage
         namesrv=$2

@@ -29,8 +29,8 @@ import org.apache.rocketmq.common.message.MessageQueue;
  * Fills a broker and later finds everything again, possibly in another broker on the same directory.
  *
  * <p>Usage: {@code Adopt NAMESRV NOTES STEP ...}. NOTES is a file that remembers what was sent. Steps: {@code fill}
- * creates topics, sends and consumes a part; {@code check} looks at every message by offset, id and key, at the ends of
- * all queues and at the group's offsets; {@code consume} lets the group consume what is left, exactly; {@code more} sends
+ * creates topics, sends and consumes a part; {@code messages} looks at every message by offset, id and key and at the ends
+ * of all queues; {@code check} does, and looks at the group's offsets; {@code consume} lets the group consume what is left, exactly; {@code more} sends
  * to all queues again; {@code delivered} waits for the delayed message.
  */
 public final class Adopt {
@@ -39,7 +39,7 @@ public final class Adopt {
     private static final String CONSUMED = "adopt-a";
     /** Topic to number of queues. */
     private static final Map<String, Integer> TOPICS = new TreeMap<>(Map.of(CONSUMED, 4, "adopt-b", 1, "adopt-c", 8));
-    private static final int PER_QUEUE = 100;
+    private static final int PER_QUEUE = 80;
     private static final int MORE_PER_QUEUE = 20;
     private static final int LIMIT = 64;
 
@@ -114,6 +114,9 @@ public final class Adopt {
             case "check":
                 check();
                 break;
+            case "messages":
+                messages();
+                break;
             case "consume":
                 consume();
                 break;
@@ -167,8 +170,10 @@ public final class Adopt {
         return count;
     }
 
-    private void send(int perQueue, String round) throws Exception {
-        List<String> lines = new ArrayList<>();
+    private void send(int perQueue, String name) throws Exception {
+        List<String> all = Files.exists(notes) ? new ArrayList<>(Files.readAllLines(notes)) : new ArrayList<>();
+        // No two rounds have the same keys.
+        String round = name + all.size();
         for (String topic : TOPICS.keySet()) {
             List<MessageQueue> queues = queues(topic);
             Check.equal((int) TOPICS.get(topic), queues.size(), "queues of " + topic);
@@ -177,13 +182,11 @@ public final class Adopt {
                     String key = round + "-" + topic + "-" + queue.getQueueId() + "-" + i;
                     Message message = new Message(topic, tag(key), key, body(key).getBytes(StandardCharsets.UTF_8));
                     SendResult result = Check.stored(producer.send(message, queue));
-                    lines.add(String.join(" ", topic, Integer.toString(queue.getQueueId()), Long.toString(result.getQueueOffset()),
+                    all.add(String.join(" ", topic, Integer.toString(queue.getQueueId()), Long.toString(result.getQueueOffset()),
                         result.getOffsetMsgId(), result.getMsgId(), key));
                 }
             }
         }
-        List<String> all = Files.exists(notes) ? new ArrayList<>(Files.readAllLines(notes)) : new ArrayList<>();
-        all.addAll(lines);
         Files.write(notes, all);
     }
 
@@ -219,6 +222,12 @@ public final class Adopt {
     }
 
     private void check() throws Exception {
+        messages();
+        Check.equal(Files.readString(committedNotes()), committed().toString(), "committed offsets");
+        System.out.println("offsets " + committed());
+    }
+
+    private void messages() throws Exception {
         Map<String, Map<Long, Sent>> byQueue = new LinkedHashMap<>();
         List<Sent> sent = sent();
         for (Sent message : sent) {
@@ -240,8 +249,7 @@ public final class Adopt {
             Check.equal(1, found.size(), "messages with key " + message.key);
             message.check(found.get(0), "key");
         }
-        Check.equal(Files.readString(committedNotes()), committed().toString(), "committed offsets");
-        System.out.println(sent.size() + " messages by offset, offset id, unique id and key; offsets " + committed());
+        System.out.println(sent.size() + " messages by offset, offset id, unique id and key");
     }
 
     private List<MessageExt> query(Sent message) throws Exception {
@@ -282,6 +290,8 @@ public final class Adopt {
         consumer.setNamesrvAddr(namesrv);
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.setHeartbeatBrokerInterval(Session.HEARTBEAT_INTERVAL_MS);
+        // Otherwise it may end before the last offsets are counted.
+        consumer.setAwaitTerminationMillisWhenShutdown(5_000);
         consumer.subscribe(CONSUMED, "*");
         consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
             messages.forEach(message -> found.add(message.getKeys()));
