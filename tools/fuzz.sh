@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Fuzzes every target in turn: tools/fuzz.sh [SECONDS [TARGET…]], 10 s each unless said otherwise.
 # Prints executions, speed and crashes of each, and fails if anything crashed; the input that did
-# stays in ARTIFACTS. Needs rustup's nightly and cargo-fuzz. FUZZ_STORE=1 adds the targets that need
-# RocksDB, whose first build takes many minutes. The corpus is kept beside the build for next time.
+# stays in ARTIFACTS. Needs rustup's nightly and cargo-fuzz. The corpus is kept beside the build for
+# next time. The targets of the store need RocksDB and take the library of a build of the workspace, if
+# there is one, instead of compiling it for many minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/env.sh
@@ -80,9 +81,14 @@ run() { # PACKAGE TARGET
 }
 
 targets() { sed -n '/^\[\[bin\]\]/{n;s/^name = "\(.*\)"/\1/p}' "storage/fuzz/$1/Cargo.toml"; }
-packages=wire
-[ "${FUZZ_STORE:-0}" = 0 ] || packages="wire store"
-for package in $packages; do
+library=$(find "$(target_dir)" -path '*librocksdb-sys*' -name librocksdb.a 2>/dev/null | head -1)
+if [ -n "$library" ]; then
+    mkdir -p "$build/lib"
+    cmp -s "$library" "$build/lib/librocksdb.a" || cp "$library" "$build/lib/"
+fi
+[ ! -f "$build/lib/librocksdb.a" ] || export ROCKSDB_LIB_DIR=$build/lib ROCKSDB_STATIC=1
+
+for package in wire store; do
     for target in $(targets "$package"); do
         if [ $# = 0 ] || [[ " $* " == *" $target "* ]]; then run "$package" "$target"; fi
     done

@@ -82,7 +82,7 @@ impl DiskFile {
             return Ok(());
         }
         // Not every file system can; write zeros over what is not zero.
-        let zeros = vec![0; to_usize(ZERO_STEP_BYTES)];
+        let zeros = vec![0; to_usize(ZERO_STEP_BYTES.min(to - from))];
         let mut bytes = zeros.clone();
         let mut at = from;
         while at < to {
