@@ -7,6 +7,7 @@ pub(crate) mod consume_queue;
 pub(crate) mod consumer_offset;
 pub(crate) mod group;
 pub(crate) mod key_index;
+mod mend;
 pub(crate) mod meta;
 pub(crate) mod options;
 pub(crate) mod topic;
@@ -121,6 +122,7 @@ impl Index {
     pub(crate) fn open(dir: &Path, block_cache_bytes: usize) -> Result<Self, OpenError> {
         let path = dir.join(DIR);
         file::create_dir(&path).map_err(file::failed("create", &path))?;
+        mend::mend(&path).map_err(file::failed("check the logs of", &path))?;
         let families = families(block_cache_bytes);
         let db = DB::open_cf_descriptors(&options::of_database(), &path, families)
             .map_err(|source| OpenError::Index { path: path.clone(), source })?;

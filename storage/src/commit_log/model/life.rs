@@ -156,7 +156,12 @@ impl Program<'_> {
             properties: &[&properties],
         };
         let mut bytes = BytesMut::new();
-        record.encode(&mut bytes).unwrap();
+        // As we write, and as RocketMQ does whose log we go on with.
+        if self.random.one_in(2) {
+            record.encode_sealed(&mut bytes).unwrap();
+        } else {
+            record.encode(&mut bytes).unwrap();
+        }
         bytes.to_vec()
     }
 
