@@ -229,10 +229,13 @@ fn tell(deleted: &Deleted, from: u64, disk: Disk) {
 
 /// Raises the smallest offset of queues whose topic keeps messages for a shorter time.
 fn hide_old(shared: &Shared, now_ms: i64) {
-    for topic in shared.topics.all() {
-        let Some(hours) = reserve_hours(&topic, shared.core.config.retention_hours) else {
-            continue;
-        };
+    let mut short = Vec::new();
+    shared.topics.each(|topic| {
+        if let Some(hours) = reserve_hours(topic, shared.core.config.retention_hours) {
+            short.push((Arc::clone(topic), hours));
+        }
+    });
+    for (topic, hours) in short {
         let since_ms = now_ms.saturating_sub(decide::hours(hours));
         for queue in (0..topic.queue_count).filter_map(|queue_id| topic.queue(queue_id)) {
             let raised = queue
