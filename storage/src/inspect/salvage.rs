@@ -1,5 +1,5 @@
-//! Reading what is left of a RocksDB: as it is, else with another manifest, else after RocksDB's
-//! own repair. The last two work on a copy.
+//! Reading what is left of a RocksDB: as it is, else a copy of it without the damaged places of its
+//! write-ahead log, else with another manifest, else after RocksDB's own repair.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,7 @@ use std::{
 };
 
 use prost::Message;
-use rocksdb::DB;
+use rocksdb::{ColumnFamilyDescriptor, DB, DBRecoveryMode};
 
 use super::files::{Files, Lookup};
 use crate::{
@@ -33,6 +33,8 @@ const NAME_ROWS: usize = 64;
 pub(super) enum Source {
     /// RocksDB opens.
     AsIs,
+    /// It opens without the damaged places of its write-ahead log.
+    Skipped,
     /// It opens with the newest manifest named in `CURRENT`.
     Manifest,
     /// It opens after RocksDB's repair, which may bring back what was deleted.
@@ -85,40 +87,62 @@ impl Salvaged {
 }
 
 /// Reads what is left of the RocksDB of a store. `scratch` is a directory for a copy, which is made
-/// only if there is no other way; nothing is read in that case when there is no `scratch`.
-pub(super) fn read(files: &Files, scratch: Option<&Path>) -> Result<Salvaged, super::Error> {
+/// if RocksDB does not open or if it is `behind`: then it opens and has forgotten what follows the
+/// first damaged place of its write-ahead log.
+pub(super) fn read(
+    files: &Files,
+    scratch: Option<&Path>,
+    behind: bool,
+) -> Result<Salvaged, super::Error> {
     let path = files.dir.join(index::DIR);
     if !path.is_dir() {
         return Ok(Salvaged::nothing());
     }
-    if let Ok(salvaged) = Index::read_only(&path)
+    let as_is = Index::read_only(&path)
         .map_err(super::Error::from)
-        .and_then(|index| rows(&index, files, Source::AsIs))
-    {
-        return Ok(salvaged);
-    }
+        .and_then(|index| rows(&index, files, Source::AsIs));
+    let as_is = match (as_is, scratch) {
+        (Ok(salvaged), Some(_)) if behind => Some(salvaged),
+        (Ok(salvaged), _) => return Ok(salvaged),
+        (Err(_), _) => None,
+    };
     let Some(scratch) = scratch else { return Ok(Salvaged::nothing()) };
-    for source in [Source::Manifest, Source::Repaired] {
+    for source in [Source::Skipped, Source::Manifest, Source::Repaired] {
         let copy = scratch.join(index::DIR);
         copy_database(&path, &copy).map_err(failed("copy", &path))?;
-        let opened = match source {
-            Source::Manifest => name_manifest(&copy).map_err(failed("write", &copy)),
-            _ => DB::repair(&options::of_database(), &copy)
-                .map_err(|source| OpenError::Index { path: copy.clone(), source }),
-        };
-        let read = opened
-            .and_then(|()| Index::open(scratch, CACHE_BYTES))
-            .map_err(super::Error::from)
-            .and_then(|index| rows(&index, files, source));
-        match read {
+        match open_copy(scratch, source).and_then(|index| rows(&index, files, source)) {
             Ok(salvaged) => return Ok(salvaged),
             Err(error) => {
                 tracing::warn!(%error, ?source, "RocksDB cannot be read this way");
                 fs::remove_dir_all(&copy).map_err(failed("remove", &copy))?;
             }
         }
+        if as_is.is_some() {
+            break;
+        }
     }
-    Ok(Salvaged::nothing())
+    Ok(as_is.unwrap_or_else(Salvaged::nothing))
+}
+
+/// Opens the copy of a RocksDB, passing over what is damaged.
+fn open_copy(scratch: &Path, source: Source) -> Result<Index, super::Error> {
+    let copy = scratch.join(index::DIR);
+    let unreadable = |source| OpenError::Index { path: copy.clone(), source };
+    let mut options = options::of_database();
+    options.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
+    options.set_track_and_verify_wals_in_manifest(false);
+    match source {
+        Source::Manifest => name_manifest(&copy).map_err(failed("write", &copy))?,
+        Source::Repaired => DB::repair(&options, &copy).map_err(unreadable)?,
+        Source::AsIs | Source::Skipped | Source::Nothing => {}
+    }
+    let families = Family::ALL.map(|family| {
+        let cache = rocksdb::Cache::new_lru_cache(CACHE_BYTES);
+        ColumnFamilyDescriptor::new(family.name(), options::of_family(family, &cache))
+    });
+    // Opening writes what it could read into tables.
+    drop(DB::open_cf_descriptors(&options, &copy, families).map_err(unreadable)?);
+    Ok(Index::open(scratch, CACHE_BYTES)?)
 }
 
 /// Tables never change, so links to them will do; everything else is copied.

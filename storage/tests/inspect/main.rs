@@ -8,6 +8,7 @@
 #[path = "../store/common.rs"]
 mod common;
 
+mod flips;
 mod log;
 mod messages;
 mod rows;

@@ -201,7 +201,7 @@ impl Plan {
             each(watermark(durable));
         }
         if self.rebuild {
-            let salvaged = salvage::read(&examined.files, None)?;
+            let salvaged = salvage::read(&examined.files, None, false)?;
             let path = examined.files.dir.join(index::DIR);
             if path.is_dir() && salvaged.source == Source::Nothing {
                 let detail = "what RocksDB's own repair can read of a copy of it";

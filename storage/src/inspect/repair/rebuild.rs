@@ -9,7 +9,7 @@ use protocol::clock::Clock;
 
 use super::{
     super::{
-        Error,
+        Error, Kind,
         files::Files,
         salvage::{self, Source},
         verify::Examined,
@@ -45,7 +45,7 @@ pub(super) fn rebuild(
     for dir in [&copy, &new] {
         file::create_dir(dir).map_err(failed("create", dir))?;
     }
-    let salvaged = salvage::read(files, Some(&copy))?;
+    let salvaged = salvage::read(files, Some(&copy), examined.kinds.contains(&Kind::IndexBehind))?;
     let readable = salvaged.path.clone().filter(|readable| *readable != path);
     if salvaged.source != Source::Nothing || !restore(files, &new, each)? {
         let rows = Rows::of(files, examined, salvaged)?;

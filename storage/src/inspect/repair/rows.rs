@@ -40,6 +40,8 @@ pub(super) struct Rows {
     salvaged: Salvaged,
     /// Topics that have messages and no row.
     created: Vec<(String, TopicRow)>,
+    /// Topics of which only the row of an earlier incarnation was found.
+    again: Vec<String>,
     dropped_offsets: u64,
     /// Where the log begins and ends.
     begin: u64,
@@ -63,11 +65,20 @@ impl Rows {
     ) -> Result<Self, Error> {
         let mut seen = seen(files, examined.end)?;
         let mut ids = distinct_ids(&mut salvaged);
-        // A topic has as many queues as it has messages in.
+        // A topic has as many queues as it has messages in. Where queue offsets begin again, it was
+        // created again, and its row was lost.
+        let mut again = Vec::new();
         for (name, row) in &mut salvaged.topics {
             if let Some(seen) = seen.remove(name) {
                 let newest = seen.queues.keys().max().map_or(0, |id| id + 1);
                 row.queues = row.queues.max(newest.min(QUEUES_MAX));
+                if seen.since > row.since_log_offset {
+                    row.since_log_offset = seen.since;
+                    row.id = salvaged.next_topic_id;
+                    salvaged.next_topic_id += 1;
+                    ids.insert(row.id);
+                    again.push(name.clone());
+                }
             }
             let visible = row.clone().into_config(name.clone()).visible_queues();
             row.queues = row.queues.max(visible);
@@ -103,13 +114,16 @@ impl Rows {
         let dropped_offsets = to_u64(before - salvaged.offsets.len());
         // What retention has deleted must not come back; what is missing will not.
         let begin = if salvaged.log_min > 0 || examined.before > 0 { files.min() } else { 0 };
-        Ok(Self { salvaged, created, dropped_offsets, begin, end: examined.end })
+        Ok(Self { salvaged, created, again, dropped_offsets, begin, end: examined.end })
     }
 
     pub(super) fn tell(&self, each: Tell<'_>) {
         let Salvaged { topics, groups, offsets, unreadable, source, .. } = &self.salvaged;
         let how = match source {
             Source::AsIs => "of the old RocksDB",
+            Source::Skipped => {
+                "of the old RocksDB, without the damaged places of its write-ahead log"
+            }
             Source::Manifest => "of the old RocksDB, opened with its newest manifest",
             Source::Repaired => "of the old RocksDB, after RocksDB's own repair of a copy",
             Source::Nothing => "",
@@ -129,6 +143,12 @@ impl Rows {
         if self.dropped_offsets > 0 {
             let detail = "consumer offsets of topics or queues that do not exist";
             each(change(Action::Drop, self.dropped_offsets, detail));
+        }
+        for name in &self.again {
+            let detail = format!(
+                "topic {name} as it was created again, with the settings that it had before"
+            );
+            each(change(Action::Create, 1, detail));
         }
         for (name, row) in &self.created {
             let detail = format!(
