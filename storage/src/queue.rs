@@ -204,9 +204,14 @@ impl Queue {
         self.changed.notify_waiters();
     }
 
+    /// Whether the queue's state is in memory.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.loaded.load(Ordering::Acquire)
+    }
+
     /// Reads the queue's state from the index unless that has happened.
     pub(crate) fn ensure_loaded(&self) -> Result<(), ReadError> {
-        if self.loaded.load(Ordering::Acquire) {
+        if self.is_loaded() {
             return Ok(());
         }
         self.tail(Mode::MayBlock).map(|_| ())

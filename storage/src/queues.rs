@@ -68,6 +68,15 @@ impl Queues {
         self.read().queues.get(place(queue_id)).and_then(Option::clone)
     }
 
+    /// Whether a queue's state is in memory or known to be empty.
+    pub(crate) fn is_loaded(&self, queue_id: u32) -> bool {
+        let slots = self.read();
+        match slots.queues.get(place(queue_id)).and_then(Option::as_ref) {
+            Some(queue) => queue.is_loaded(),
+            None => queue_id >= slots.unstored_from,
+        }
+    }
+
     /// The queues that are in memory.
     pub(crate) fn each_in_memory(&self, look: impl FnMut(&Arc<Queue>)) {
         self.read().queues.iter().flatten().for_each(look);

@@ -108,6 +108,11 @@ impl Topic {
         self.has_queue(queue_id).then(|| self.queues().queue(queue_id))
     }
 
+    /// Whether a queue can be used without reading RocksDB first.
+    pub fn is_loaded(&self, queue_id: u32) -> bool {
+        self.queues().is_loaded(queue_id)
+    }
+
     /// Whether the configuration shows this queue.
     pub(crate) fn has_queue(&self, queue_id: u32) -> bool {
         queue_id < self.config.visible_queues()

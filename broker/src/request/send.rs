@@ -14,13 +14,16 @@ use protocol::{
     request::send::Send,
     sys_flag,
 };
-use storage::{AppendBatch, Appended, LogOffset, Topic};
+use storage::{AppendBatch, Appended, LogOffset, Mode, ReadError, Topic};
 
 use super::{
     reply::{Refusal, refuse},
     retry, stamp,
 };
-use crate::{state::State, topics};
+use crate::{
+    state::{State, blocking},
+    topics,
+};
 
 /// What the sends of one turn have gathered.
 #[derive(Debug, Default)]
@@ -60,17 +63,19 @@ pub(crate) fn request(
     frame: Frame,
     turn: &mut Turn,
 ) {
-    match admit(state, connection, &frame, turn) {
+    match admit(state, connection, &frame, turn, Mode::HotOnly) {
         Ok(()) => {}
         Err(Refusal::NoTopic { .. }) if topics::for_send(state, &frame).is_some() => {
-            create_and_send(state, connection, frame);
+            send_later(state, connection, frame);
         }
+        Err(Refusal::Read(ReadError::Cold)) => send_later(state, connection, frame),
         Err(refusal) => refuse(connection, frame.ticket(), &refusal, &Stamp(state)),
     }
 }
 
-/// The first send to a topic creates it, outside of the turn because that waits.
-fn create_and_send(state: &Arc<State>, connection: &Arc<Connection>, frame: Frame) {
+/// The first send to a topic creates it, and the first one to a queue reads where the queue ends:
+/// outside of the turn because that waits.
+fn send_later(state: &Arc<State>, connection: &Arc<Connection>, frame: Frame) {
     let (ticket, state, connection_) = (frame.ticket(), Arc::clone(state), Arc::clone(connection));
     connection.spawn(ticket, async move {
         let connection = connection_;
@@ -78,11 +83,17 @@ fn create_and_send(state: &Arc<State>, connection: &Arc<Connection>, frame: Fram
             Some(config) => topics::create(&state, config).await.map(drop),
             None => Ok(()),
         };
-        let mut turn = Turn::default();
-        match created.and_then(|()| admit(&state, &connection, &frame, &mut turn)) {
-            Ok(()) => turn_end(&state, &connection, &mut turn),
-            Err(refusal) => refuse(&connection, ticket, &refusal, &Stamp(&state)),
+        if let Err(refusal) = created {
+            return refuse(&connection, ticket, &refusal, &Stamp(&state));
         }
+        blocking(move || {
+            let mut turn = Turn::default();
+            match admit(&state, &connection, &frame, &mut turn, Mode::MayBlock) {
+                Ok(()) => turn_end(&state, &connection, &mut turn),
+                Err(refusal) => refuse(&connection, ticket, &refusal, &Stamp(&state)),
+            }
+        })
+        .await;
     });
 }
 
@@ -91,6 +102,7 @@ fn admit(
     connection: &Connection,
     frame: &Frame,
     turn: &mut Turn,
+    mode: Mode,
 ) -> Result<(), Refusal> {
     let header = Send::decode(&frame.fields)?;
     if state.config.permission & topics::PERM_WRITE == 0 {
@@ -107,6 +119,9 @@ fn admit(
         return Err(topics::forbids(&topic, "write"));
     }
     let queue_id = pick_queue(state, &topic, header.queue_id)?;
+    if mode == Mode::HotOnly && !topic.is_loaded(queue_id) {
+        return Err(ReadError::Cold.into());
+    }
     let peer = connection.peer();
     let born_host = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     if !matches!(sys_flag::transaction(header.sys_flag), 0 | sys_flag::TRANSACTION_COMMIT) {

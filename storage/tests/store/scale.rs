@@ -50,7 +50,9 @@ fn queues_come_into_being_when_they_are_touched() {
     let store = scratch.open();
     assert_eq!((store.topics().len(), store.queues_in_memory()), (100, 0));
     let topic = store.topic("T5").unwrap();
+    assert!(!topic.is_loaded(9));
     assert_eq!(read_all(&topic.queue(9).unwrap(), 0).len(), 3);
+    assert!(topic.is_loaded(9) && !topic.is_loaded(8));
     assert_eq!(store.queues_in_memory(), 1);
 }
 
