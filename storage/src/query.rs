@@ -38,6 +38,8 @@ struct Search<'a> {
     /// Log offsets that were looked at: an entry can be in two slices after a crash.
     seen: HashSet<u64>,
     found: Vec<Bytes>,
+    /// What the disk did not give back.
+    unread: Option<ReadError>,
     found_bytes: usize,
 }
 
@@ -48,7 +50,8 @@ impl Store {
     /// A damaged record is left out and logged.
     ///
     /// # Errors
-    /// [`ReadError::Index`].
+    /// [`ReadError::Index`], and [`ReadError::Disk`] if nothing was found and something could not
+    /// be read.
     #[expect(clippy::too_many_arguments, reason = "RocketMQ's five parameters of a query")]
     pub fn query_key(
         &self,
@@ -72,10 +75,15 @@ impl Store {
                 time: (begin_ms, end_ms),
                 seen: HashSet::new(),
                 found: Vec::new(),
+                unread: None,
                 found_bytes: 0,
             };
             search.run()?;
             records = search.found;
+            // Nothing found because it could not be read is no answer.
+            if let Some(unread) = search.unread.filter(|_| records.is_empty()) {
+                return Err(unread);
+            }
         }
         Ok(KeyQuery { records, indexed_to_time_ms, indexed_to })
     }
@@ -125,10 +133,14 @@ impl Search<'_> {
                     self.found.push(bytes);
                 }
                 Ok(_) => {}
-                Err(error) if self.shared.core.reported.is_new(log_offset) => {
-                    tracing::error!(%error, "left out of a query by key");
+                Err(error) => {
+                    if self.shared.core.reported.is_new(log_offset) {
+                        tracing::error!(%error, "left out of a query by key");
+                    }
+                    if matches!(error, ReadError::Disk { .. }) {
+                        self.unread = Some(error);
+                    }
                 }
-                Err(_) => {}
             }
         }
         if self.is_enough() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -5,8 +5,7 @@
 //! queries by key and queues that are not in memory are answered with [`ReadError::Rebuilding`]
 //! until the end. If the process stops before, the next start rebuilds before it serves.
 //!
-//! A queue without a message in the log begins at offset 0 again unless it is in memory: only the
-//! lost rows knew where it was.
+//! A queue without a message in the log goes on where the `queue_end` rows say.
 
 use std::{collections::HashMap, sync::Arc, sync::atomic::Ordering};
 

@@ -384,7 +384,12 @@ pub(crate) fn lost_error(error: rocksdb::Error) -> ReadError {
 
 /// RocksDB's error as ours.
 pub(crate) fn read_error(error: rocksdb::Error) -> ReadError {
-    ReadError::Index { reason: error.into_string() }
+    let damaged = error.kind() == rocksdb::ErrorKind::Corruption;
+    let mut reason = error.into_string();
+    if damaged {
+        reason.push_str("; stop the broker and run `mqtool store repair` on the store");
+    }
+    ReadError::Index { reason }
 }
 
 /// A value that cannot be decoded.

@@ -136,7 +136,8 @@ fn rebuild_that_was_interrupted_is_done_again_at_the_next_start() {
     let mut batch = AppendBatch::default();
     rebuilt(|| match push(&mut batch, &topic, 1, message) {
         Err(storage::AppendError::Read(error)) => Err(error),
-        pushed => Ok(pushed.unwrap()),
+        Err(error) => panic!("{error}"),
+        Ok(()) => Ok(()),
     });
     store.append(&mut batch).unwrap();
     assert_eq!(topic.queue(1).unwrap().max().unwrap(), QueueOffset(MESSAGES + 1));
