@@ -216,7 +216,7 @@ class History:
             elif kind == "W":
                 self.broken(2, f"{group} read {field[3]}/{field[4]} at {field[5]}: {field[6]}")
             elif kind == "Y":
-                self.key_queries.append((field[3], field[4]))
+                self.key_queries.append((int(field[1]), int(field[2]), field[3], field[4]))
             elif kind == "G":
                 group = field[1]
                 self.groups[group] = []
@@ -315,8 +315,10 @@ class Check:
 
     def outcomes(self):
         """Rules 1 and 12: key queries found what was readable; the window is what it may be."""
-        for ident, found in self.history.key_queries:
-            if found == "missing" and ident not in self.lost:
+        for time, epoch, ident, found in self.history.key_queries:
+            # A disk that fails or is gone hides messages from the query that ran into it.
+            died, _ = self.history.deaths.get(epoch, (time + 1, ""))
+            if found == "missing" and time < died and ident not in self.lost:
                 self.broken(1, f"{ident} was read and could not be found by its unique id")
         allowed = int(self.history.head.get("window_ms", 10_000)) * 1_000
         if self.window_us > allowed:
@@ -343,10 +345,11 @@ class Check:
             epoch, end = more
             if offset > end:
                 self.broken(6, f"{group} {at}: committed {offset}, the queue ends at {end}")
+            new_epoch = last_epoch is not None and epoch != last_epoch
             if known:
                 latest = known[-1][1]
                 floor = latest
-                if last_epoch is not None and epoch != last_epoch:
+                if new_epoch:
                     died = self.history.deaths.get(last_epoch, (time, ""))[0]
                     sure = [one for when, one in known if when <= died - regress_us]
                     floor = sure[-1] if sure else 0
@@ -355,7 +358,9 @@ class Check:
                 self.regress = max(self.regress, latest - offset)
                 if offset < min(floor, end):
                     self.broken(6, f"{group} {at}: committed {floor}, in epoch {epoch} it is {offset}")
-            known.append((time, offset))
+            if new_epoch or last_epoch is None:
+                # What a broker has after its start is on the disk; what it lost then stays lost.
+                known = [(0, offset)]
             last_epoch = epoch
 
     def scan(self, broker):

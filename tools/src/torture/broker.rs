@@ -132,9 +132,32 @@ impl Broker {
         self.wait(END)
     }
 
-    /// Takes the processor from it.
+    /// Takes the processor from it. When this returns, none of its threads runs; some may still be
+    /// inside of the kernel, and stop when they come out.
     pub(super) fn freeze(&self) -> io::Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        let until = Instant::now() + START;
+        while !self.is_still()? {
+            if Instant::now() > until {
+                return Err(io::Error::other("the broker does not stop"));
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        Ok(())
+    }
+
+    /// Whether all threads are stopped, or blocked in the kernel.
+    fn is_still(&self) -> io::Result<bool> {
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let stat = std::fs::read_to_string(thread?.path().join("stat"));
+            // A thread that has just ended has no file any more. The state follows the name.
+            let stat = stat.unwrap_or_else(|_| ") Z".to_owned());
+            let state = stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next());
+            if !matches!(state, Some('T' | 't' | 'D' | 'Z' | 'X')) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Gives the processor back.

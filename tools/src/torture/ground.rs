@@ -21,6 +21,7 @@ use super::{
     history::{Log, Time},
     medium::{self, Medium},
     model::{self, Red},
+    nemesis::Nemesis,
     producer::Producer,
     seed::Seed,
     tally::Tally,
@@ -93,8 +94,9 @@ impl<'a> Ground<'a> {
         let history = plan.work.join(format!("store-{number}"));
         let _none = fs::remove_dir_all(&history);
         fs::create_dir_all(&history).map_err(io_trouble("make the directory of the history"))?;
-        let medium = Medium::make(plan.fs).map_err(io_trouble("make a file system to test on"))?;
-        let address = free_port().map_err(io_trouble("find a free port"))?;
+        let medium = Medium::make(plan.fs, plan.nemeses.contains(&Nemesis::Eio));
+        let medium = medium.map_err(io_trouble("make a file system to test on"))?;
+        let address = free_port(&mut seed).map_err(io_trouble("find a free port"))?;
         let board = Arc::new(Board::new(address, Time::start(), number % 2 == 1));
         let launch = Launch {
             program: plan.broker.clone(),
@@ -399,8 +401,19 @@ fn start_clients(
     Ok(clients)
 }
 
-fn free_port() -> io::Result<SocketAddr> {
-    TcpListener::bind("127.0.0.1:0")?.local_addr()
+/// A port that stays free while the broker is down: the system gives out none of these by itself,
+/// to others or to connections of this process.
+fn free_port(seed: &mut Seed) -> io::Result<SocketAddr> {
+    let mut tried = Ok(());
+    for _ in 0..100 {
+        let port = u16::try_from(seed.between(12_000, 32_000)).unwrap_or(12_000);
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        tried = TcpListener::bind(address).map(drop);
+        if tried.is_ok() {
+            return Ok(address);
+        }
+    }
+    tried.and(Err(io::Error::other("no port was tried")))
 }
 
 fn lost_topic(topic: &str, error: &Unanswered) -> Trouble {

@@ -29,9 +29,9 @@ const IMAGE_BYTES: u64 = 320 * MIB;
 const DISK_BYTES: u64 = 400 * MIB;
 const PAGE_BYTES: u64 = 4096;
 /// Most pages of a segment that get to the disk out of order before a cut.
-const SCATTER_PAGES: u64 = 24;
-/// They are among so many last ones.
-const SCATTER_RANGE: u64 = 256;
+const SCATTER_PAGES: u64 = 48;
+/// They begin so many pages before the end at most.
+const SCATTER_RANGES: [u64; 3] = [8, 64, 256];
 
 /// Kinds of file systems.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
@@ -69,15 +69,16 @@ pub(super) struct Medium {
 }
 
 impl Medium {
-    /// Makes an empty one, and removes what dead runs have left.
-    pub(super) fn make(fs: Fs) -> io::Result<Self> {
+    /// Makes an empty one, and removes what dead runs have left. `fails` prepares for
+    /// [`Medium::choke`].
+    pub(super) fn make(fs: Fs, fails: bool) -> io::Result<Self> {
         remove_stale()?;
         let root = home().join(format!("{PREFIX}{}", std::process::id()));
         let mut medium = Self { fs, root, device: None };
         medium.take_apart();
         fs::create_dir_all(medium.store())?;
         if fs != Fs::Dir {
-            medium.make_disk()?;
+            medium.make_disk(fails)?;
         }
         Ok(medium)
     }
@@ -95,7 +96,7 @@ impl Medium {
         self.top().join("store")
     }
 
-    fn make_disk(&mut self) -> io::Result<()> {
+    fn make_disk(&mut self, fails: bool) -> io::Result<()> {
         let disk = self.disk();
         fs::create_dir_all(&disk)?;
         let options = format!("size={DISK_BYTES}");
@@ -103,17 +104,20 @@ impl Medium {
         mount("none", &disk, "tmpfs", MountFlags::empty(), Some(options.as_c_str()))?;
         let image = disk.join("image");
         File::create(&image)?.set_len(IMAGE_BYTES)?;
+        let device = run("losetup", ["-f", "--sector-size", "4096", "--show"], &image)?;
+        let device = PathBuf::from(device.trim());
+        self.device = Some(device.clone());
+        if fails {
+            whole_pages(&device)?;
+        }
         match self.fs {
             // Everything at once: what is written in the background would disturb.
-            Fs::Ext4 => run(
-                "mkfs.ext4",
-                ["-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"],
-                &image,
-            )?,
-            Fs::Xfs | Fs::Dir => run("mkfs.xfs", ["-q", "-f", "-K"], &image)?,
+            Fs::Ext4 => {
+                let now = "nodiscard,lazy_itable_init=0,lazy_journal_init=0";
+                run("mkfs.ext4", ["-q", "-F", "-b", "4096", "-E", now], &device)?
+            }
+            Fs::Xfs | Fs::Dir => run("mkfs.xfs", ["-q", "-f", "-K"], &device)?,
         };
-        let device = run("losetup", ["-f", "--show"], &image)?;
-        self.device = Some(PathBuf::from(device.trim()));
         self.mount()?;
         fs::create_dir_all(self.store())
     }
@@ -141,15 +145,33 @@ impl Medium {
     /// Lets some of the last pages of the newest segments get to the disk, in any order, as a
     /// kernel may.
     pub(super) fn scatter(&self, seed: &mut Seed) -> io::Result<()> {
+        for path in self.segments()?.iter().rev().take(3) {
+            scatter_pages(path, seed)?;
+        }
+        Ok(())
+    }
+
+    /// Copies the end of the log away before recovery changes it.
+    pub(super) fn copy_end(&self, to: &Path) -> io::Result<()> {
+        let _first = fs::remove_dir_all(to);
+        fs::create_dir_all(to)?;
+        let mut paths = self.segments()?;
+        paths.drain(..paths.len().saturating_sub(3));
+        paths.push(self.store().join("commitlog.watermark"));
+        for path in paths {
+            fs::copy(&path, to.join(path.file_name().unwrap_or_default()))?;
+        }
+        Ok(())
+    }
+
+    /// The segment files in order.
+    fn segments(&self) -> io::Result<Vec<PathBuf>> {
         let mut segments: Vec<_> = fs::read_dir(self.store().join("commitlog"))?
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| path.extension().is_none())
             .collect();
         segments.sort_unstable();
-        for path in segments.iter().rev().take(3) {
-            scatter_pages(path, seed)?;
-        }
-        Ok(())
+        Ok(segments)
     }
 
     /// Lets a foreign file take all room of the file system.
@@ -211,6 +233,14 @@ impl Drop for Medium {
     }
 }
 
+/// Makes a loop device write page by page. It takes a write of which only the beginning fits for a
+/// success, so a disk that runs full would lose data that it has confirmed; a page fits or does not.
+fn whole_pages(device: &Path) -> io::Result<()> {
+    let name = device.file_name().unwrap_or_default();
+    let limit = Path::new("/sys/block").join(name).join("queue/max_sectors_kb");
+    fs::write(limit, "4")
+}
+
 fn resize(tmpfs: &Path, bytes: u64) -> io::Result<()> {
     Ok(mount_remount(tmpfs, MountFlags::empty(), format!("size={bytes}"))?)
 }
@@ -221,11 +251,15 @@ fn scatter_pages(path: &Path, seed: &mut Seed) -> io::Result<()> {
     let Some(end) = bytes.iter().rposition(|&byte| byte != 0) else { return Ok(()) };
     let map = MmapRaw::map_raw(&file)?;
     let last = u64::try_from(end).unwrap_or(0) / PAGE_BYTES;
-    let first = last.saturating_sub(SCATTER_RANGE);
-    let count = seed.below(SCATTER_PAGES);
-    for _ in 0..count {
-        let page = seed.between(first, last + 1) * PAGE_BYTES;
-        let page = usize::try_from(page).unwrap_or(0);
+    // Nobody outside knows where the durable part ends: near the end with sync flush, anywhere in
+    // what was written lately with async flush.
+    let back = seed.pick(&SCATTER_RANGES).map_or(0, |range| seed.below(*range));
+    let first = last.saturating_sub(back);
+    for page in first..=last.min(first + SCATTER_PAGES) {
+        if seed.percent(30) {
+            continue;
+        }
+        let page = usize::try_from(page * PAGE_BYTES).unwrap_or(0);
         let len = map.len().saturating_sub(page).min(4096);
         map.flush_range(page, len)?;
     }

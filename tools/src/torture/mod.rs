@@ -153,15 +153,16 @@ fn plan(arguments: &Arguments) -> Result<Plan, Failure> {
     if let Some(what) = medium::lacks(arguments.fs) {
         return lacking(what);
     }
-    let now_ms = Clock::system().now_ms();
+    let seed = arguments.seed.unwrap_or_else(|| Clock::system().now_ms().unsigned_abs());
+    // What another run has left as evidence stays.
+    let work = arguments.work.join(format!("seed-{seed}"));
     Ok(Plan {
         nemeses: arguments.nemesis.clone(),
         fs: arguments.fs,
         mode: arguments.mode,
-        seed: arguments.seed.unwrap_or_else(|| now_ms.unsigned_abs()),
+        seed,
         broker: std::path::absolute(broker).map_err(io_failure("find the broker"))?,
-        work: std::path::absolute(&arguments.work)
-            .map_err(io_failure("find the work directory"))?,
+        work: std::path::absolute(work).map_err(io_failure("find the work directory"))?,
         bug: arguments.bug.clone(),
         check_every: arguments.check_every,
     })
@@ -183,6 +184,8 @@ fn torture(arguments: &Arguments, context: &mut Context) -> Result<(), Failure> 
     ));
     report(&plan, &tally, context)?;
     outcome?;
+    // Unless an earlier run with this seed has left something.
+    let _not_empty = std::fs::remove_dir(&plan.work);
     if let Some(path) = &arguments.ledger {
         ledger::append(path, &plan, &tally).map_err(io_failure("write the ledger"))?;
     }
