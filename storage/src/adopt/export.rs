@@ -47,7 +47,8 @@ impl Export {
         Self { shared, dir, topics: None, groups: None, offsets: None }
     }
 
-    /// The thread's loop; ends when the store closes. The last round is [`Export::write`]'s caller's.
+    /// The thread's loop; ends when the store closes or fails. Closing writes once more, after the
+    /// last change.
     pub(crate) fn run(&mut self) {
         let core = Arc::clone(&self.shared.core);
         let mut due = Instant::now();
@@ -71,8 +72,7 @@ impl Export {
 
     fn try_write(&mut self) -> Result<(), Failure> {
         file::create_dir(&self.dir)?;
-        let version = self.shared.topic_version();
-        let version = *version;
+        let version = *self.shared.topic_version();
         if self.topics != Some(version) {
             replace(&self.dir, TOPICS, &self.topic_file(version))?;
             self.topics = Some(version);
