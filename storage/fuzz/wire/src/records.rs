@@ -70,10 +70,8 @@ pub fn write(data: &[u8]) {
     let topic_chars = usize::from(head[0]) % 40;
     let topic: String = text.chars().take(topic_chars).collect();
     let properties: String = text.chars().skip(topic_chars).collect();
-    // A seal is filled in, so it does not survive as it was.
-    if properties.contains(property::CRC32) {
-        return;
-    }
+    // Without a seal of its own, a record must not end like one.
+    let properties = format!("{properties}\u{2}a\u{1}b\u{2}");
     let v4 = std::net::SocketAddr::from(([head[1], 2, 3, 4], 10911));
     let v6 = std::net::SocketAddr::from(([head[1].into(), 0, 0, 0, 0, 0, 0, 1], 10911));
     let new = NewRecord {
@@ -90,14 +88,19 @@ pub fn write(data: &[u8]) {
         properties: &[&properties],
     };
     let mut out = BytesMut::new();
-    if new.encode(&mut out).is_err() {
+    let sealed = head[3] & 1 == 0;
+    let encoded = if sealed { new.encode_sealed(&mut out) } else { new.encode(&mut out) };
+    if encoded.is_err() {
         assert!(out.is_empty(), "an error leaves nothing behind");
         return;
     }
     record::patch(&mut out, number(8), number(16), number(32)).expect("a whole record");
     let read = RecordView::parse(&out).expect("what we encode, we read");
     read.verify().expect("its checksum is right");
-    assert_eq!((read.topic, read.properties, read.body), (&*topic, &*properties, rest));
+    assert_eq!((read.topic, read.body), (&*topic, rest));
+    assert!(read.properties.starts_with(&properties));
+    assert!(sealed || read.properties == properties);
+    assert!(!read.is_torn());
     assert_eq!((read.born_host, read.store_host), (new.born_host, new.store_host));
     assert_eq!(
         (read.queue_offset, read.log_offset, read.store_timestamp),

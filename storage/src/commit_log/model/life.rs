@@ -131,16 +131,18 @@ impl Program<'_> {
 
     /// A record that cannot be mistaken for another one.
     fn record(&mut self) -> Vec<u8> {
-        let size = match self.random.below(4) {
+        // Stale records behind a torn one only fit if sizes repeat.
+        let repeated = self.random.one_in(2);
+        let size = match self.random.below(3) {
+            _ if repeated => 401,
             0 => 0,
-            // Stale records behind a torn one only fit if sizes repeat.
-            1 => 401,
-            2 => self.random.below(200),
+            1 => self.random.below(200),
             _ => self.random.below(6000),
         };
+        let pairs = if repeated { 3 } else { self.random.below(12) };
         let tag = u64::from(self.number) << 32 | self.random.next() >> 16;
         let body: Vec<u8> = tag.to_be_bytes().into_iter().cycle().take(size).collect();
-        let properties = format!("UNIQ_KEY\u{1}{tag:016x}\u{2}").repeat(self.random.below(12));
+        let properties = format!("UNIQ_KEY\u{1}{tag:016x}\u{2}").repeat(pairs);
         let host = std::net::SocketAddr::from(([127, 0, 0, 1], 10911));
         let record = NewRecord {
             topic: "T",
@@ -157,7 +159,7 @@ impl Program<'_> {
         };
         let mut bytes = BytesMut::new();
         // As we write, and as RocketMQ does whose log we go on with.
-        if self.random.one_in(2) {
+        if repeated || self.random.one_in(2) {
             record.encode_sealed(&mut bytes).unwrap();
         } else {
             record.encode(&mut bytes).unwrap();

@@ -22,9 +22,9 @@ use random::Random;
 use crate::file::{Change, record as recorder};
 
 /// Lives of one log, one after the other.
-const LIVES: u32 = 6;
+const LIVES: u32 = 20;
 /// States that are recovered after each life, apart from the one that goes on.
-const STATES: usize = 60;
+const STATES: usize = 15;
 
 /// What a wrong program would do: changes that never reach the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
