@@ -31,6 +31,8 @@ pub(super) struct Consumer {
     /// Goes on in a new epoch where it was, as a client that outlives the broker does; otherwise
     /// it begins at the committed offset, as a client that was restarted.
     stays: bool,
+    /// When `places` was made.
+    epoch: u32,
     places: Vec<(Arc<Place>, i64)>,
 }
 
@@ -66,7 +68,7 @@ impl Consumer {
         let mut log = Log::create(&history.join(format!("consumer-{number}.log")))?;
         log.line(format_args!("G {group}"));
         let places = Vec::new();
-        Ok(Self { board: Arc::clone(board), log, seed, group, stays, places })
+        Ok(Self { board: Arc::clone(board), log, seed, group, stays, epoch: 0, places })
     }
 
     /// Reads whenever it may, until all is over.
@@ -147,12 +149,17 @@ impl Consumer {
             self.log.line(format_args!("Q {now_us} {epoch} {topic} {queue} {committed} {max}"));
             let was = before.iter().find(|(same, _)| Arc::ptr_eq(same, &place));
             let next = match was {
-                Some((_, next)) if self.stays => (*next).min(max),
+                // By now others may have the offsets of messages that a power cut took.
+                Some((_, next)) if self.stays => {
+                    let end = place.known().smallest_end_after(self.epoch);
+                    end.map_or(*next, |end| (*next).min(end))
+                }
                 _ => committed,
             };
             self.log.line(format_args!("S {now_us} {epoch} {topic} {queue} {next}"));
             self.places.push((place, next));
         }
+        self.epoch = turn.epoch;
         Ok(self.log.flush()?)
     }
 

@@ -213,6 +213,7 @@ impl<'a> Ground<'a> {
             let (topic, queue) = place.at();
             let min = link.min(place.at()).map_err(|error| lost_topic(topic, &error))?;
             let max = link.max(place.at()).map_err(|error| lost_topic(topic, &error))?;
+            place.known().begins(self.epoch, max);
             let (now_us, epoch) = (self.board.time.now_us(), self.epoch);
             self.log.line(format_args!("M {now_us} {epoch} {topic} {queue} {min} {max}"));
         }

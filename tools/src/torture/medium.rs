@@ -124,7 +124,7 @@ impl Medium {
 
     fn mount(&self) -> io::Result<()> {
         let Some(device) = &self.device else { return Ok(()) };
-        Ok(mount(device, &self.top(), self.fs.name(), MountFlags::NOATIME, None)?)
+        Ok(mount(device, self.top(), self.fs.name(), MountFlags::NOATIME, None)?)
     }
 
     /// Takes the file system off and puts it on again: what was not durable is gone.

@@ -235,7 +235,7 @@ fn one_store(
         }
         ground.cycle(nemesis, tally)?;
         tally.cycles += 1;
-        if tally.cycles % 100 == 0 {
+        if tally.cycles.is_multiple_of(100) {
             let (cycles, worst) = (tally.cycles, tally.worst_restart_us / 1_000);
             say(&format!("{cycles} cycles, slowest restart {worst} ms"));
         }

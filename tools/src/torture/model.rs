@@ -23,6 +23,8 @@ pub(super) struct Known {
     acked: Vec<Option<(Id, u64)>>,
     /// By offset: what the last checks have seen.
     seen: Vec<Id>,
+    /// Where the queue ended when the broker had started, by epoch.
+    ends: Vec<(u32, i64)>,
 }
 
 /// A broken promise.
@@ -48,6 +50,18 @@ pub(super) struct Loss {
 }
 
 impl Known {
+    /// Notes where the queue ends at the start of an epoch.
+    pub(super) fn begins(&mut self, epoch: u32, end: i64) {
+        self.ends.push((epoch, end));
+    }
+
+    /// The smallest end that the queue began with after this epoch: offsets behind it may have got
+    /// other messages.
+    pub(super) fn smallest_end_after(&self, epoch: u32) -> Option<i64> {
+        let later = self.ends.iter().filter(|(of, _)| *of > epoch);
+        later.map(|(_, end)| *end).min()
+    }
+
     /// Notes an acknowledged message. An error is an offset that was given twice.
     pub(super) fn ack(&mut self, offset: i64, id: Id, now_us: u64) -> Result<(), Red> {
         let at = usize::try_from(offset)
@@ -229,6 +243,17 @@ mod tests {
         let mut known = Known::default();
         known.ack(0, id(1), 0).unwrap();
         assert_eq!(known.compare(0, id(2)).unwrap_err().rule, 1);
+    }
+
+    #[test]
+    fn the_smallest_later_end_counts() {
+        let mut known = Known::default();
+        for (epoch, end) in [(1, 0), (2, 50), (3, 40), (4, 90)] {
+            known.begins(epoch, end);
+        }
+        assert_eq!(known.smallest_end_after(1), Some(40));
+        assert_eq!(known.smallest_end_after(3), Some(90));
+        assert_eq!(known.smallest_end_after(4), None);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(super) struct Tally {
     pub(super) duplicates: u64,
     /// The store's part of the figures that the checker gives for the whole store each time.
     #[serde(skip)]
-    store: (u64, u64, u64),
+    pub(super) store: (u64, u64, u64),
 }
 
 fn us(time: Duration) -> u64 {

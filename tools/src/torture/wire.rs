@@ -58,7 +58,6 @@ pub(super) struct Link {
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) next: i64,
-    pub(super) max: i64,
     /// Offset and id; what is wrong with a record whose bytes are not what was sent.
     pub(super) records: Vec<(i64, Result<Id, String>)>,
 }
@@ -243,7 +242,7 @@ impl Link {
             ResponseCode::SUCCESS => records(&reply.body, Some(at)),
             _ => Vec::new(),
         };
-        Ok(Page { next: pulled.next_offset, max: pulled.max_offset, records })
+        Ok(Page { next: pulled.next_offset, records })
     }
 }
 
