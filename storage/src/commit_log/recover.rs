@@ -64,6 +64,9 @@ pub(crate) fn open(
     let durable = durable_start(&found, mark, checkpoint);
     let stray = contiguous(&log_dir, &mut found, durable)?;
     let clean = mark.is_some_and(|mark| mark.clean) && nothing_behind(&found, durable)?;
+    if !clean {
+        read_from_disk(&found, durable)?;
+    }
     let (end, reason) = match mark {
         Some(_) if clean => (durable, None),
         Some(_) => find_end(&found, durable, durable)?,
@@ -102,6 +105,20 @@ fn nothing_behind(found: &[Found], end: u64) -> Result<bool, OpenError> {
         tracing::warn!(end, "there is more in the log than when it was closed; it is verified");
     }
     Ok(nothing)
+}
+
+/// Makes the kernel forget what it holds of the part that is to be verified. After a sync that
+/// failed it may show bytes that the disk never got, and ext4 does not write them when they are
+/// written again: only what the disk gives back counts.
+fn read_from_disk(found: &[Found], durable: u64) -> Result<(), OpenError> {
+    for segment in found.iter().filter(|segment| segment.limit_offset() > durable) {
+        let file = DiskFile::open(&segment.path).map_err(failed("open", &segment.path))?;
+        // What a process left behind that was killed is only in memory as yet, and good.
+        file.sync().map_err(failed("sync", &segment.path))?;
+        rustix::fs::fadvise(file.file(), 0, None, rustix::fs::Advice::DontNeed)
+            .map_err(|error| failed("read", &segment.path)(error.into()))?;
+    }
+    Ok(())
 }
 
 /// Where verification starts: everything before was durable, so it is not torn.

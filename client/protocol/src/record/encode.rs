@@ -100,7 +100,18 @@ impl NewRecord<'_> {
     /// # Errors
     /// As [`NewRecord::encode`].
     pub fn encode_sealed(&self, out: &mut BytesMut) -> Result<(), RecordError> {
-        self.encode_with(out, self.seal())
+        let begin = out.len();
+        let seal = self.seal();
+        self.encode_with(out, seal)?;
+        let record = out.get(begin..).unwrap_or_default();
+        if seal.is_empty() && seal::read(record).0 != seal::Seal::Absent {
+            // It would be taken for a seal that is wrong.
+            out.truncate(begin);
+            let (field, length) = ("property string", self.properties_len());
+            let max = limits::PROPERTIES_MAX_BYTES - seal::SEPARATED_BLANK.len();
+            return Err(RecordError::TooLong { field, length, max });
+        }
+        Ok(())
     }
 
     fn encode_with(&self, out: &mut BytesMut, seal: &'static str) -> Result<(), RecordError> {

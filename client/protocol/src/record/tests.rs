@@ -311,6 +311,17 @@ fn properties_that_leave_no_room_are_stored_without_a_seal() {
 }
 
 #[test]
+fn properties_without_room_that_end_like_a_seal_are_refused() {
+    let end = "\u{2}__CRC32#\u{1}0123456789\u{2}";
+    let room = crate::limits::PROPERTIES_MAX_BYTES - end.len();
+    let properties = ["a\u{1}", &"x".repeat(room - 2), end];
+    let mut out = BytesMut::from(&b"before"[..]);
+    let refused = sample("T", &properties).encode_sealed(&mut out).unwrap_err();
+    assert!(matches!(refused, RecordError::TooLong { max: 32_746, .. }), "{refused}");
+    assert_eq!(&out[..], b"before");
+}
+
+#[test]
 fn every_flipped_bit_of_a_sealed_record_is_noticed() {
     for topic in ["T", &"t".repeat(200)] {
         let bytes = sealed(&sample(topic, &["TAGS\u{1}a\u{2}", "KEYS\u{1}k"]));
