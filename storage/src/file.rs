@@ -81,17 +81,13 @@ impl DiskFile {
         if rustix::fs::fallocate(&self.file, FallocateFlags::ZERO_RANGE, from, to - from).is_ok() {
             return Ok(());
         }
-        // Not every file system can; write zeros over what is not zero.
-        let zeros = vec![0; to_usize(ZERO_STEP_BYTES.min(to - from))];
-        let mut bytes = zeros.clone();
+        // Not every file system can. Zeros are written even where zeros are read: what the disk
+        // has may differ.
+        let zeros = vec![0; to_usize((to - from).min(ZERO_STEP_BYTES))];
         let mut at = from;
         while at < to {
-            let len = to_usize((to - at).min(ZERO_STEP_BYTES));
-            let (bytes, zeros) = (bytes.split_at_mut(len).0, zeros.split_at(len).0);
-            self.file.read_exact_at(bytes, at)?;
-            if bytes != zeros {
-                self.file.write_all_at(zeros, at)?;
-            }
+            let (zeros, _) = zeros.split_at(to_usize((to - at).min(ZERO_STEP_BYTES)));
+            self.file.write_all_at(zeros, at)?;
             at += ZERO_STEP_BYTES;
         }
         Ok(())

@@ -148,7 +148,12 @@ struct Shape {
 
 impl Shape {
     fn new([segments, base, flags, durable, more, checkpoint, sequence, _]: [u8; 8]) -> Self {
-        let base_offset = [0, 8192, 1 << 40, (1 << 62) + 4096][usize::from(base % 4)];
+        let base_offset = match base % 4 {
+            0 => 0,
+            1 => 8192,
+            2 => 1 << 40,
+            _ => (1 << 61) + 4096,
+        };
         let near = |n: u8| base_offset + u64::from(n) * 96;
         let mark = Mark {
             sequence: u64::from(sequence),

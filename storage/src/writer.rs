@@ -256,6 +256,7 @@ impl IndexWriter {
             self.put(step.batch, step.sync)?;
         }
         if step.sync {
+            self.mark()?;
             self.unsynced_offsets = false;
             self.synced_at = Instant::now();
         }
@@ -283,6 +284,18 @@ impl IndexWriter {
         }
         step.changes.into_iter().for_each(Change::done);
         Ok(())
+    }
+
+    /// Notes that the index is durable up to here: without it nobody would miss what RocksDB does
+    /// not find in a damaged WAL.
+    fn mark(&self) -> Result<(), ReadError> {
+        let core = &self.shared.core;
+        let mut mark = core.mark();
+        // Read with the mark locked: marks never go back.
+        let (flushed, sequence) = (core.log.flushed(), core.index.durable_sequence());
+        mark.write(flushed, sequence, false).map_err(|error| ReadError::Index {
+            reason: format!("the durable watermark cannot be written: {error}"),
+        })
     }
 
     /// Writes a batch. On a full disk nothing is lost by waiting: appends are refused meanwhile.

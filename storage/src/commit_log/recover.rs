@@ -22,6 +22,9 @@ use crate::{
     recovery::Cut,
 };
 
+/// No log gets this far, whatever a file is called.
+const OFFSET_MAX: u64 = 1 << 62;
+
 /// One segment file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
@@ -144,7 +147,7 @@ fn list(dir: &Path) -> Result<Vec<Found>, OpenError> {
         let Some(name) = name.to_str() else { continue };
         if path.extension().is_some_and(|extension| extension == "tmp") {
             file::remove(&path).map_err(failed("remove", &path))?;
-        } else if let (20, Ok(base_offset)) = (name.len(), name.parse()) {
+        } else if let (20, Ok(base_offset @ ..OFFSET_MAX)) = (name.len(), name.parse()) {
             let len = entry.metadata().map_err(failed("read", &path))?.len();
             found.push(Found { base_offset, len, path });
         }

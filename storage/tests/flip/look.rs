@@ -147,8 +147,10 @@ impl Seen {
 /// Whether there may be more behind this read.
 fn goes_on(read: &Read, from: QueueOffset) -> bool {
     let more = read.next > from && read.next <= read.max;
-    more && matches!(read.status, ReadStatus::Found | ReadStatus::MessageWasRemoving)
-        || matches!(read.status, ReadStatus::OffsetFoundNull) && more
+    more && matches!(
+        read.status,
+        ReadStatus::Found | ReadStatus::MessageWasRemoving | ReadStatus::OffsetFoundNull
+    )
 }
 
 fn collect(read: &Read, served: &mut BTreeMap<u64, Vec<u8>>) -> Result<QueueOffset, String> {

@@ -58,6 +58,8 @@ struct State {
     turn: Turn,
     producers: usize,
     consumers: usize,
+    /// Consumers that have done what there was to do in this turn.
+    done: usize,
 }
 
 /// A queue, and what is known of it.
@@ -103,7 +105,7 @@ impl Board {
     pub(super) fn new(address: SocketAddr, time: Time, uniform: bool) -> Self {
         let turn = Turn { epoch: 0, number: 0, phase: Phase::Down };
         Self {
-            state: Mutex::new(State { turn, producers: 0, consumers: 0 }),
+            state: Mutex::new(State { turn, producers: 0, consumers: 0, done: 0 }),
             changed: Condvar::new(),
             places: RwLock::default(),
             trouble: Mutex::default(),
@@ -124,6 +126,7 @@ impl Board {
         let mut state = self.state();
         state.turn.phase = phase;
         state.turn.number += 1;
+        state.done = 0;
         self.changed.notify_all();
     }
 
@@ -162,12 +165,15 @@ impl Board {
         }
     }
 
-    /// Ends what [`Board::enter`] began. Everything of it is in the history.
-    pub(super) fn leave(&self, role: Role) {
+    /// Ends what [`Board::enter`] began with `turn`. Everything of it is in the history.
+    pub(super) fn leave(&self, role: Role, turn: Turn) {
         let mut state = self.state();
         match role {
             Role::Producer => state.producers -= 1,
             Role::Consumer => state.consumers -= 1,
+        }
+        if role == Role::Consumer && turn == state.turn {
+            state.done += 1;
         }
         self.changed.notify_all();
     }
@@ -191,6 +197,15 @@ impl Board {
             state =
                 self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Waits until so many consumers have done what there was to do since the last
+    /// [`Board::set`]: one that has not begun yet is not idle. False if that takes too long.
+    pub(super) fn done(&self, consumers: usize, wait: Duration) -> bool {
+        let state = self.state();
+        let waiting = |state: &mut State| state.done < consumers;
+        let waited = self.changed.wait_timeout_while(state, wait, waiting);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     /// Adds the queues of a topic that exists now.
@@ -237,9 +252,23 @@ mod tests {
         assert!(board.idle(Role::Consumer, Duration::ZERO));
         board.set(Phase::Down);
         assert!(!board.goes_on(turn));
-        board.leave(Role::Producer);
+        board.leave(Role::Producer, turn);
         assert!(board.idle(Role::Producer, Duration::ZERO));
         board.set(Phase::Stop);
         assert_eq!(board.enter(Role::Producer, turn.number), None);
+    }
+
+    #[test]
+    fn a_consumer_that_has_not_begun_is_not_done() {
+        let board = Board::new("127.0.0.1:1".parse().unwrap(), Time::start(), false);
+        board.set(Phase::Read);
+        let read = board.enter(Role::Consumer, 0).unwrap();
+        board.leave(Role::Consumer, read);
+        board.set(Phase::Drain);
+        assert!(board.idle(Role::Consumer, Duration::ZERO));
+        assert!(!board.done(1, Duration::from_millis(1)));
+        let drain = board.enter(Role::Consumer, read.number).unwrap();
+        board.leave(Role::Consumer, drain);
+        assert!(board.done(1, Duration::ZERO));
     }
 }

@@ -78,7 +78,7 @@ impl Consumer {
             last = turn.number;
             let done = self.consume(turn);
             let flushed = self.log.flush();
-            self.board.leave(Role::Consumer);
+            self.board.leave(Role::Consumer, turn);
             if let Err(error) = done.and(flushed) {
                 self.board.report(format!("{} cannot go on: {error}", self.group));
                 return;

@@ -37,6 +37,8 @@ const PROGRESS: Duration = Duration::from_secs(30);
 /// Longest time that the readers may need at the end.
 const DRAIN: Duration = Duration::from_secs(60);
 const PRODUCERS: u8 = 3;
+/// The consumers: their numbers, and whether they outlive the broker.
+const CONSUMERS: [(u8, bool); 2] = [(0, false), (1, true)];
 /// Topics of equal name length, so that records can all have one size, and their queues.
 const TOPICS: [(&str, i32); 3] = [("tort-a", 4), ("tort-b", 2), ("tort-c", 1)];
 /// Topics that are created while the load runs.
@@ -321,10 +323,8 @@ impl<'a> Ground<'a> {
     /// Lets the consumers read to the end; then the checker decides.
     pub(super) fn judge(&mut self, tally: &mut Tally) -> Result<(), Trouble> {
         self.board.set(Phase::Drain);
-        for role in [Role::Producer, Role::Consumer] {
-            if !self.board.idle(role, DRAIN) {
-                return Err(red(10, "the consumers do not get to the end"));
-            }
+        if !self.board.idle(Role::Producer, DRAIN) || !self.board.done(CONSUMERS.len(), DRAIN) {
+            return Err(red(10, "the consumers do not get to the end"));
         }
         self.alive()?;
         self.reported()?;
@@ -395,7 +395,7 @@ fn start_clients(
         let producer = Producer::new(board, history, number, seed.branch())?;
         clients.push(thread::Builder::new().spawn(move || producer.run())?);
     }
-    for (number, stays) in [(0, false), (1, true)] {
+    for (number, stays) in CONSUMERS {
         let consumer = Consumer::new(board, history, (number, stays), seed.branch())?;
         clients.push(thread::Builder::new().spawn(move || consumer.run())?);
     }

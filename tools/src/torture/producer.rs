@@ -75,7 +75,7 @@ impl Producer {
         while let Some(turn) = self.board.enter(Role::Producer, last) {
             last = turn.number;
             let done = self.load(turn);
-            self.board.leave(Role::Producer);
+            self.board.leave(Role::Producer, turn);
             if let Err(error) = done {
                 self.board.report(format!("producer {} cannot go on: {error}", self.number));
                 return;
