@@ -20,6 +20,10 @@ cargo test --workspace --locked --no-fail-fast
 mqtool=$(target_dir)/debug/mqtool
 step "interop: clients of other languages"
 client/tests/interop/run.sh --basalt "$mqtool" java-4.9.8 java-5 go
+step "interop: a store of RocketMQ is taken over and given back"
+client/tests/interop/run.sh --adopt "$mqtool"
+step "torture: a short slice"
+tools/torture/slice.sh "$(dirname "$mqtool")"
 step "real text through mqtool and the Java push consumer"
 MQTOOL=$mqtool tools/lines.sh 5000
 step "the commands of the README"

@@ -29,5 +29,6 @@ if [ -n "$lacks" ]; then
 fi
 run --nemesis cut --fs ext4 --cycles 10
 run --nemesis cut,kill-cut --fs xfs --cycles 5
+run --nemesis eio --fs ext4 --cycles 1
 run --nemesis eio --fs xfs --cycles 1
 run --nemesis full --fs ext4 --cycles 1
