@@ -294,10 +294,14 @@ impl Store {
         group: &str,
     ) -> Result<Vec<(TopicId, u32, QueueOffset)>, ReadError> {
         let mut offsets = BTreeMap::new();
-        consumer_offset::scan(&self.shared.core.index.db()?, Some(group), |_, topic, queue, at| {
-            offsets.insert((topic, queue), at);
-            Ok(())
-        })?;
+        consumer_offset::scan(
+            &self.shared.core.index.db()?,
+            Some(group),
+            |_, topic, queue, at| {
+                offsets.insert((topic, queue), at);
+                Ok(())
+            },
+        )?;
         self.shared.input.offsets.for_each(|of, topic, queue, at| {
             if of == group {
                 offsets.insert((topic, queue), at);

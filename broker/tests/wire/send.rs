@@ -129,7 +129,8 @@ async fn the_header_says_what_is_a_batch_and_both_name_forms_are_read_under_ever
         assert_eq!(records[2].property("KEYS"), Some("first"));
         assert_eq!(records[3].flag, 1);
         // A batch's properties are stored as they came, and sealed.
-        let names: Vec<_> = protocol::property::iter(records[3].properties).map(|(name, _)| name).collect();
+        let names: Vec<_> =
+            protocol::property::iter(records[3].properties).map(|(name, _)| name).collect();
         assert_eq!(names, [protocol::property::CRC32]);
     }
     node.broker.shutdown().await;

@@ -33,9 +33,9 @@ fn stored() -> (Scratch, Vec<(String, PathBuf)>) {
     let names = rocksdb::DB::list_cf(&options, &dir).unwrap();
     let db = rocksdb::DB::open_cf_for_read_only(&options, &dir, names, false).unwrap();
     let files = db.live_files().unwrap();
-    let files = files.into_iter().map(|file| {
-        (file.column_family_name, dir.join(file.name.trim_start_matches('/')))
-    });
+    let files = files
+        .into_iter()
+        .map(|file| (file.column_family_name, dir.join(file.name.trim_start_matches('/'))));
     (scratch, files.collect())
 }
 
