@@ -21,6 +21,7 @@
 
 mod adopt;
 mod append;
+pub mod bodies;
 mod bug;
 mod change;
 mod command;

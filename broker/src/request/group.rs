@@ -6,10 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use protocol::{
     body::{
         MessageQueue,
-        group::{
-            CustomizedRetry, ExponentialRetry, GroupConfig, GroupList, GroupTable, RetryKind,
-            RetryPolicy, SimpleSubscription,
-        },
+        group::{GroupConfig, GroupList, GroupTable},
         stats::{ConsumeStats, Progress},
         topic::TopicList,
     },
@@ -20,7 +17,7 @@ use protocol::{
         topic::Topic as TopicHeader,
     },
 };
-use storage::{QueueOffset, ReadError, StaticSubscription, Topic};
+use storage::{QueueOffset, ReadError, Topic, bodies};
 
 use super::{
     reply::{Answer, Handled, Refusal},
@@ -32,7 +29,7 @@ use crate::{groups, state::State};
 pub(super) async fn create(state: Arc<State>, frame: Frame) -> Handled {
     let wanted: GroupConfig = json::decode(&frame.body)?;
     names::check_group(&wanted.group_name)?;
-    let config = stored(wanted);
+    let config = bodies::to_group(&wanted.group_name.clone(), wanted);
     if state.store.group(&config.name).is_some_and(|known| *known == config) {
         return Ok(Answer::done());
     }
@@ -59,7 +56,7 @@ pub(super) async fn delete(state: Arc<State>, frame: Frame) -> Handled {
 pub(super) fn one(state: &State, frame: &Frame) -> Handled {
     let header = Group::decode(&frame.fields)?;
     let group = groups::existing(state, header.group)?;
-    Ok(Answer::bytes(json::encode(&body(&group))))
+    Ok(Answer::bytes(json::encode(&bodies::of_group(&group))))
 }
 
 /// Code 201: everything, or a page of it in the order of names.
@@ -74,7 +71,7 @@ pub(super) fn all(state: &State, frame: &Frame) -> Handled {
         data_version: version,
         subscription_group_table: page
             .cut(all.iter())
-            .map(|group| (group.name.clone(), body(group)))
+            .map(|group| (group.name.clone(), bodies::of_group(group)))
             .collect(),
         ..GroupTable::default()
     };
@@ -169,99 +166,10 @@ fn progress(
     }))
 }
 
-fn body(group: &storage::GroupConfig) -> GroupConfig {
-    let subscription = |fixed: &StaticSubscription| SimpleSubscription {
-        expression: fixed.expression.clone(),
-        expression_type: fixed.expression_type.clone(),
-        topic: fixed.topic.clone(),
-        version: fixed.version,
-    };
-    let fixed: Vec<SimpleSubscription> = group.subscriptions.iter().map(subscription).collect();
-    GroupConfig {
-        attributes: group.attributes.clone(),
-        broker_id: group.broker_id,
-        consume_broadcast_enable: group.consume_broadcast_enable,
-        consume_enable: group.consume_enable,
-        consume_from_min_enable: group.consume_from_min_enable,
-        consume_message_orderly: group.consume_message_orderly,
-        consume_timeout_minute: group.consume_timeout_minutes,
-        group_name: group.name.clone(),
-        group_retry_policy: policy_body(&group.retry_policy),
-        group_sys_flag: group.sys_flag,
-        notify_consumer_ids_changed_enable: group.notify_consumer_ids_changed_enable,
-        retry_max_times: group.retry_max_times,
-        retry_queue_nums: group.retry_queues,
-        subscription_data_set: (!fixed.is_empty()).then_some(fixed),
-        which_broker_when_consume_slowly: group.which_broker_when_consume_slowly,
-    }
-}
-
-fn policy_body(policy: &storage::RetryPolicy) -> RetryPolicy {
-    match policy {
-        storage::RetryPolicy::Customized { next_ms } => RetryPolicy {
-            customized_retry_policy: (!next_ms.is_empty())
-                .then(|| CustomizedRetry { next: next_ms.clone() }),
-            exponential_retry_policy: None,
-            kind: RetryKind::Customized,
-        },
-        storage::RetryPolicy::Exponential { initial_ms, max_ms, multiplier } => RetryPolicy {
-            customized_retry_policy: None,
-            exponential_retry_policy: Some(ExponentialRetry {
-                initial: *initial_ms,
-                max: *max_ms,
-                multiplier: *multiplier,
-            }),
-            kind: RetryKind::Exponential,
-        },
-    }
-}
-
-fn stored(body: GroupConfig) -> storage::GroupConfig {
-    let subscription = |fixed: SimpleSubscription| StaticSubscription {
-        topic: fixed.topic,
-        expression_type: fixed.expression_type,
-        expression: fixed.expression,
-        version: fixed.version,
-    };
-    let policy = body.group_retry_policy;
-    storage::GroupConfig {
-        name: body.group_name,
-        consume_enable: body.consume_enable,
-        consume_from_min_enable: body.consume_from_min_enable,
-        consume_broadcast_enable: body.consume_broadcast_enable,
-        consume_message_orderly: body.consume_message_orderly,
-        retry_queues: body.retry_queue_nums,
-        retry_max_times: body.retry_max_times,
-        retry_policy: match policy.kind {
-            RetryKind::Customized => storage::RetryPolicy::Customized {
-                next_ms: policy.customized_retry_policy.unwrap_or_default().next,
-            },
-            RetryKind::Exponential => {
-                let waits = policy.exponential_retry_policy.unwrap_or_default();
-                storage::RetryPolicy::Exponential {
-                    initial_ms: waits.initial,
-                    max_ms: waits.max,
-                    multiplier: waits.multiplier,
-                }
-            }
-        },
-        broker_id: body.broker_id,
-        which_broker_when_consume_slowly: body.which_broker_when_consume_slowly,
-        notify_consumer_ids_changed_enable: body.notify_consumer_ids_changed_enable,
-        sys_flag: body.group_sys_flag,
-        consume_timeout_minutes: body.consume_timeout_minute,
-        subscriptions: body
-            .subscription_data_set
-            .unwrap_or_default()
-            .into_iter()
-            .map(subscription)
-            .collect(),
-        attributes: body.attributes,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use protocol::body::group::{ExponentialRetry, RetryKind, RetryPolicy, SimpleSubscription};
+
     use super::*;
 
     #[test]
@@ -285,9 +193,9 @@ mod tests {
             }]),
             ..GroupConfig::default()
         };
-        assert_eq!(body(&stored(wire.clone())), wire);
+        assert_eq!(bodies::of_group(&bodies::to_group("g", wire.clone())), wire);
         let plain = GroupConfig { group_name: "g".to_owned(), ..GroupConfig::default() };
-        assert_eq!(body(&stored(plain.clone())), plain);
-        assert_eq!(stored(plain), storage::GroupConfig::new("g"));
+        assert_eq!(bodies::of_group(&bodies::to_group("g", plain.clone())), plain);
+        assert_eq!(bodies::to_group("g", plain), storage::GroupConfig::new("g"));
     }
 }

@@ -8,13 +8,13 @@ use protocol::{
         DataVersion, MessageQueue,
         register::RegisterBody,
         stats::{QueueBounds, TopicStats},
-        topic::{FilterType, TopicConfig, TopicConfigTable, TopicList},
+        topic::{FilterType, TopicConfigTable, TopicList},
     },
     frame::Frame,
     json, names,
     request::topic::{AllTopics, CreateTopic, Topic as TopicHeader, TopicCount},
 };
-use storage::{Boundary, QueueOffset, ReadError, Topic};
+use storage::{Boundary, QueueOffset, ReadError, Topic, bodies};
 
 use super::reply::{Answer, Handled, Refusal};
 use crate::{state::State, stats::per_second, topics};
@@ -132,7 +132,7 @@ pub(super) async fn delete(state: Arc<State>, frame: Frame) -> Handled {
 pub(super) fn one(state: &State, frame: &Frame) -> Handled {
     let header = TopicHeader::decode(&frame.fields)?;
     let topic = state.topic(header.topic)?;
-    Ok(Answer::bytes(json::encode(&body(&topic.config))))
+    Ok(Answer::bytes(json::encode(&bodies::of_topic(&topic.config))))
 }
 
 /// Code 21: everything, or a page of it in the order of names.
@@ -254,7 +254,9 @@ fn table_of(
     TopicConfigTable {
         data_version: version,
         mapping_data_version: Some(version),
-        topic_config_table: configs.map(|config| (config.name.clone(), body(&config))).collect(),
+        topic_config_table: configs
+            .map(|config| (config.name.clone(), bodies::of_topic(&config)))
+            .collect(),
         ..TopicConfigTable::default()
     }
 }
@@ -265,23 +267,6 @@ pub(crate) fn version(version: storage::DataVersion) -> DataVersion {
         counter: version.counter,
         state_version: version.state_version,
         timestamp: version.timestamp,
-    }
-}
-
-fn body(config: &storage::TopicConfig) -> TopicConfig {
-    let count = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
-    TopicConfig {
-        attributes: config.attributes.clone(),
-        order: config.order,
-        perm: count(config.perm),
-        read_queue_nums: count(config.read_queues),
-        topic_filter_type: match config.filter_type {
-            storage::FilterType::SingleTag => FilterType::SingleTag,
-            storage::FilterType::MultiTag => FilterType::MultiTag,
-        },
-        topic_name: config.name.clone(),
-        topic_sys_flag: config.sys_flag,
-        write_queue_nums: count(config.write_queues),
     }
 }
 

@@ -17,7 +17,7 @@ use protocol::{
 
 use super::files::{self, GROUPS, OFFSETS, TOPICS};
 use crate::{
-    DataVersion, ReadError, TopicId,
+    DataVersion, ReadError, TopicId, bodies,
     file::{self, DiskFile},
     index::consumer_offset,
     store::Shared,
@@ -99,7 +99,7 @@ impl Export {
         let topics = self.shared.topics.all();
         let table: BTreeMap<_, _> = topics
             .iter()
-            .map(|topic| (topic.config.name.clone(), files::topic_body(&topic.config)))
+            .map(|topic| (topic.config.name.clone(), bodies::of_topic(&topic.config)))
             .collect();
         let file = TopicFile {
             data_version: files::version_body(version),
@@ -112,7 +112,7 @@ impl Export {
     fn group_file(&self, version: DataVersion) -> Vec<u8> {
         let groups = self.shared.groups.all();
         let table: BTreeMap<_, _> =
-            groups.iter().map(|group| (group.name.clone(), files::group_body(group))).collect();
+            groups.iter().map(|group| (group.name.clone(), bodies::of_group(group))).collect();
         let file = GroupFile {
             data_version: files::version_body(version),
             subscription_group_table: table,

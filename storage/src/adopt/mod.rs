@@ -30,7 +30,7 @@ pub(crate) use scan::is_in_queue;
 use scan::{Seen, SeenTopic};
 
 use crate::{
-    Config, OpenError, QueueOffset, ReadError, TopicConfig, TopicId,
+    Config, OpenError, QueueOffset, ReadError, TopicConfig, TopicId, bodies,
     commit_log::{
         durable::{self, MarkFile},
         recover::Found,
@@ -216,7 +216,7 @@ impl Plan {
         plan.take_versions(&file, files.groups.as_ref());
         let mut known = HashSet::new();
         for (name, body) in file.topic_config_table {
-            let config = files::topic(&name, body);
+            let config = bodies::to_topic(&name, body);
             plan.add(config, seen.topics.get(&name), java);
             known.insert(name);
         }
@@ -278,7 +278,7 @@ impl Plan {
         if let Some(file) = files.topics {
             plan.take_versions(&file, None);
             for (name, body) in file.topic_config_table {
-                let config = files::topic(&name, body);
+                let config = bodies::to_topic(&name, body);
                 let queues = config.visible_queues().min(QUEUES_MAX);
                 let (id, since, queues) = match rows.remove(&name) {
                     Some(row) => (TopicId(row.id), row.since_log_offset, row.queues.max(queues)),
@@ -326,7 +326,7 @@ impl Plan {
             }
         }
         for (name, body) in &self.groups.subscription_group_table {
-            let row = GroupRow::new(files::group(name, body.clone()));
+            let row = GroupRow::new(bodies::to_group(name, body.clone()));
             batch.put_cf(guard.family(Family::Group), name, row.encode_to_vec());
         }
         let mut unknown = 0_u64;

@@ -67,7 +67,7 @@ pub(crate) fn open(
     let durable = durable_start(&found, mark, checkpoint);
     let stray = contiguous(&log_dir, &mut found, durable)?;
     let clean = mark.is_some_and(|mark| mark.clean) && nothing_behind(&found, durable)?;
-    if !clean {
+    if !clean && !bug::on(Bug::NoRedirty) {
         read_from_disk(&found, durable)?;
     }
     let (end, reason) = match mark {
