@@ -29,6 +29,8 @@ const WORKERS: usize = 2;
 const SEGMENT_BYTES: u64 = 64 << 20;
 /// Memory for parts of the index that were read from disk.
 const BLOCK_CACHE_BYTES: usize = 8 << 20;
+/// Messages are accepted until the disk is this full, a reserve aside.
+const DISK_PERCENT: u64 = 100;
 /// How long the broker may take to appear at the name server.
 const ROUTED_WITHIN_S: u64 = 10;
 
@@ -118,6 +120,10 @@ fn broker_config(arguments: &Arguments, data: &Data, namesrv: &str) -> broker::C
         store: data.path().join("store"),
         segment_size_bytes: SEGMENT_BYTES,
         block_cache_bytes: BLOCK_CACHE_BYTES,
+        // The disk of a laptop may well be fuller than a broker's should be.
+        disk_clean_percent: DISK_PERCENT,
+        disk_force_clean_percent: DISK_PERCENT,
+        disk_refuse_percent: DISK_PERCENT,
         ..broker::Config::default()
     }
 }

@@ -34,6 +34,7 @@ pub(crate) fn command(store: &Path) -> Command {
     command
         .args(["--listen", "127.0.0.1:0", "--set", "name=broker-a"])
         .args(["--set", "segment_size_bytes=262144", "--set", "checkpoint_interval_ms=200"])
+        .args(["--set", "disk_force_clean_percent=100", "--set", "disk_refuse_percent=100"])
         .arg("--store")
         .arg(store)
         .env_remove("NAMESRV_ADDR")

@@ -99,8 +99,12 @@ impl<'a> Java<'a> {
 }
 
 fn open(path: &Path) -> Result<Arc<Store>, OpenError> {
-    let config =
-        Config { segment_size_bytes: SEGMENT, flush: FlushMode::Sync, ..Config::new(path) };
+    let config = Config {
+        segment_size_bytes: SEGMENT,
+        flush: FlushMode::Sync,
+        disk_refuse_percent: 100,
+        ..Config::new(path)
+    };
     Store::open(config, Clock::system())
 }
 

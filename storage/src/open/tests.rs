@@ -11,7 +11,11 @@ use crate::{
 };
 
 fn config(dir: &tempfile::TempDir) -> Config {
-    Config { segment_size_bytes: 1 << 20, ..Config::new(dir.path().join("store")) }
+    Config {
+        segment_size_bytes: 1 << 20,
+        disk_refuse_percent: 100,
+        ..Config::new(dir.path().join("store"))
+    }
 }
 
 async fn topic(store: &Store) -> Result<Arc<Topic>, StateError> {

@@ -20,6 +20,8 @@ const QUEUES: u32 = 3;
 fn config(dir: &Path, sync: bool) -> Config {
     let mut config = Config::new(dir);
     config.segment_size_bytes = 1 << 20;
+    config.disk_force_clean_percent = 100;
+    config.disk_refuse_percent = 100;
     config.slice_messages = 2_000;
     config.tail_entries = 256;
     config.checkpoint_log_bytes = 1 << 20;

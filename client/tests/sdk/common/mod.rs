@@ -48,6 +48,8 @@ impl Cluster {
             namesrv: vec![self.address.to_string()],
             store: self.scratch.path().join(format!("store-{index}")),
             segment_size_bytes: 32 << 20,
+            disk_force_clean_percent: 100,
+            disk_refuse_percent: 100,
             ..broker::Config::default()
         };
         self.brokers[index] = Some(Broker::start(config).await.unwrap());
