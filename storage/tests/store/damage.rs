@@ -78,7 +78,9 @@ fn torn_tail_is_cut_and_reported() {
         let recovery = store.recovery();
         let cut = recovery.cut.as_ref().unwrap_or_else(|| panic!("{what}: not reported"));
         assert_eq!((cut.at, recovery.end), (last.log_offset, last.log_offset), "{what}");
-        assert_eq!((recovery.damaged.len(), recovery.replayed_records), (0, 99), "{what}");
+        assert_eq!(recovery.damaged, [], "{what}");
+        // The first block of 64 may have reached the index before the crash.
+        assert!([99, 99 - 64].contains(&recovery.replayed_records), "{what}: {recovery:?}");
         check_and_append(&store, 99);
         drop(store);
         check_reopened(&scratch, 100);
@@ -271,7 +273,8 @@ fn what_the_disk_does_not_give_back_is_an_error_and_no_signal() {
     }
     let direct = store.record_at(results[7].log_offset);
     assert!(matches!(direct, Err(ReadError::Disk { .. })), "{direct:?}");
-    assert!(store.query_key("T", "k7", 8, 0, i64::MAX).unwrap().records.is_empty());
+    let by_key = store.query_key("T", "k7", 8, 0, i64::MAX);
+    assert!(matches!(by_key, Err(ReadError::Disk { .. })), "{by_key:?}");
     assert_eq!(store.query_key("T", "k2", 8, 0, i64::MAX).unwrap().records.len(), 1);
     let rest = store.topic("Later").unwrap().queue(0).unwrap();
     assert_eq!(read(&rest, 90, 32).messages, 10);
