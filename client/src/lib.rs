@@ -22,6 +22,8 @@
 //! #     namesrv: vec![address.clone()],
 //! #     store: data.path().join("store"),
 //! #     segment_size_bytes: 32 << 20,
+//! #     disk_force_clean_percent: 100,
+//! #     disk_refuse_percent: 100,
 //! #     ..Default::default()
 //! # })
 //! # .await?;

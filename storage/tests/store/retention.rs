@@ -436,9 +436,11 @@ fn topic_hides_its_old_messages_sooner() {
 #[test]
 fn full_disk_refuses_messages_and_nothing_else() {
     let mut scratch = scratch();
-    scratch.config.disk_refuse_percent = 90;
     scratch.config.delete_unexpired = false;
-    let (store, _) = filled(&scratch, 300);
+    filled(&scratch, 300).0.close();
+    // Only now: the disk on which this runs may be full for real.
+    scratch.config.disk_refuse_percent = 90;
+    let store = scratch.open();
     let first = first_topic(&store);
     store.pretend_disk(90 * SEGMENT, 100 * SEGMENT);
     let mut batch = AppendBatch::default();
