@@ -100,7 +100,11 @@ impl Scratch {
     /// The segment files in order.
     pub(crate) fn segments(&self) -> Vec<PathBuf> {
         let files = fs::read_dir(self.path().join("commitlog")).unwrap();
-        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        // One that is being made has another name as yet.
+        let mut files: Vec<_> = files
+            .map(|file| file.unwrap().path())
+            .filter(|path| path.extension().is_none())
+            .collect();
         files.sort();
         files
     }
