@@ -3,7 +3,12 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use crate::index::key_index::{self, BUCKETS, SliceRow};
+use rocksdb::WriteBatch;
+
+use crate::index::{
+    Family, Guard,
+    key_index::{self, BUCKETS, SliceRow},
+};
 
 /// One slice of the log.
 #[derive(Debug)]
@@ -54,8 +59,17 @@ impl Slice {
     }
 
     /// The buckets that no checkpoint has written as they are.
-    pub(crate) fn dirty_buckets(&self) -> impl Iterator<Item = (u16, &[u8])> {
+    fn dirty_buckets(&self) -> impl Iterator<Item = (u16, &[u8])> {
         (0..BUCKETS).filter(|&at| self.is_dirty(at)).map(|at| (at, self.bucket(at)))
+    }
+
+    /// Adds its row, and the buckets that no checkpoint has written, to `batch`.
+    pub(crate) fn put(&self, guard: &Guard<'_>, batch: &mut WriteBatch) {
+        let family = guard.family(Family::KeyIndex);
+        for (bucket, entries) in self.dirty_buckets() {
+            batch.put_cf(family, key_index::bucket_key(self.number, bucket), entries);
+        }
+        batch.put_cf(family, key_index::slice_key(self.number), self.row.encode());
     }
 
     fn is_dirty(&self, bucket: u16) -> bool {

@@ -22,7 +22,6 @@ use crate::{
     index::{
         Family,
         consume_queue::{self, BLOCK_ENTRIES, BlockEntry},
-        key_index,
         meta::{self, Checkpoint},
     },
     keys::KeyTail,
@@ -235,7 +234,7 @@ impl Rebuild {
             tail.forget_below(end);
         }
         for slice in self.keys.full_before(u64::MAX) {
-            put_slice(&guard, batch, &slice);
+            slice.put(&guard, batch);
             self.keys.set_stored(slice.number);
         }
         Ok(())
@@ -251,7 +250,7 @@ impl Rebuild {
             }
         }
         if let Some(slice) = self.keys.take_rest() {
-            put_slice(&guard, batch, &slice);
+            slice.put(&guard, batch);
         }
         Ok(())
     }
@@ -259,12 +258,4 @@ impl Rebuild {
     fn unreadable(&self, error: &std::io::Error) -> ReadError {
         ReadError::Disk { log_offset: LogOffset(self.at), reason: error.to_string() }
     }
-}
-
-fn put_slice(guard: &crate::index::Guard<'_>, batch: &mut WriteBatch, slice: &crate::keys::Slice) {
-    let family = guard.family(Family::KeyIndex);
-    for (bucket, entries) in slice.dirty_buckets() {
-        batch.put_cf(family, key_index::bucket_key(slice.number, bucket), entries);
-    }
-    batch.put_cf(family, key_index::slice_key(slice.number), slice.row.encode());
 }

@@ -19,7 +19,7 @@ use crate::{
         consumer_offset, key_index,
         meta::{self, Checkpoint},
     },
-    keys::{self, Slice},
+    keys,
     num::to_u64,
     read::Mode,
     rebuild::Rebuild,
@@ -217,19 +217,9 @@ impl IndexWriter {
     fn add_slices(&self, step: &mut Step) -> Result<(), ReadError> {
         let full = self.shared.keys().full_before(step.log_end);
         for slice in full {
-            self.put_slice(step, &slice)?;
+            slice.put(&self.shared.core.index.db()?, &mut step.batch);
             step.slice = Some(slice.number);
         }
-        Ok(())
-    }
-
-    fn put_slice(&self, step: &mut Step, slice: &Slice) -> Result<(), ReadError> {
-        let guard = self.shared.core.index.db()?;
-        let family = guard.family(Family::KeyIndex);
-        for (bucket, entries) in slice.dirty_buckets() {
-            step.batch.put_cf(family, key_index::bucket_key(slice.number, bucket), entries);
-        }
-        step.batch.put_cf(family, key_index::slice_key(slice.number), slice.row.encode());
         Ok(())
     }
 
