@@ -81,7 +81,7 @@ run() { # PACKAGE TARGET
 }
 
 targets() { sed -n '/^\[\[bin\]\]/{n;s/^name = "\(.*\)"/\1/p}' "storage/fuzz/$1/Cargo.toml"; }
-library=$(find "$(target_dir)" -path '*librocksdb-sys*' -name librocksdb.a 2>/dev/null | head -1)
+library=$(find "$(target_dir)" -path '*librocksdb-sys*' -name librocksdb.a 2>/dev/null | head -1 || true)
 if [ -n "$library" ]; then
     mkdir -p "$build/lib"
     cmp -s "$library" "$build/lib/librocksdb.a" || cp "$library" "$build/lib/"

@@ -18,6 +18,7 @@ import org.apache.rocketmq.client.consumer.PullResult;
 import org.apache.rocketmq.client.consumer.PullStatus;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
+import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
@@ -42,6 +43,7 @@ public final class Adopt {
     private static final int PER_QUEUE = 80;
     private static final int MORE_PER_QUEUE = 20;
     private static final int LIMIT = 64;
+    private static final int TOPIC_NOT_EXIST = 17;
 
     private final DefaultMQProducer producer;
     private DefaultMQPullConsumer puller;
@@ -191,9 +193,23 @@ public final class Adopt {
     }
 
     private List<MessageQueue> queues(String topic) throws Exception {
-        List<MessageQueue> queues = new ArrayList<>(producer.fetchPublishMessageQueues(topic));
+        List<MessageQueue> queues = new ArrayList<>();
+        Await.until("a route to " + topic, () -> queues.addAll(routed(topic)));
         queues.sort(Comparator.comparing(MessageQueue::getQueueId));
         return queues;
+    }
+
+    /** None while a broker that has just started is not known to the name server yet. */
+    private List<MessageQueue> routed(String topic) throws Exception {
+        try {
+            return producer.fetchPublishMessageQueues(topic);
+        } catch (MQClientException e) {
+            Throwable cause = e.getCause();
+            if (cause instanceof MQClientException && ((MQClientException) cause).getResponseCode() == TOPIC_NOT_EXIST) {
+                return List.of();
+            }
+            throw e;
+        }
     }
 
     private List<Sent> sent() throws Exception {
@@ -255,7 +271,7 @@ public final class Adopt {
     private List<MessageExt> query(Sent message) throws Exception {
         try {
             return producer.queryMessage(message.topic, message.key, LIMIT, 0, System.currentTimeMillis()).getMessageList();
-        } catch (org.apache.rocketmq.client.exception.MQClientException nothing) {
+        } catch (MQClientException nothing) {
             return List.of();
         }
     }
