@@ -21,6 +21,7 @@ mod clients;
 mod config;
 mod filter;
 mod groups;
+mod ha;
 mod hold;
 mod locks;
 mod progress;
