@@ -9,13 +9,13 @@ use bytes::BytesMut;
 use protocol::record::{self, NewRecord};
 
 use crate::{
-    AppendError, FlushMode, LogOffset, Queue, QueueOffset, Topic,
-    bug::{self, Bug},
+    AppendError, LogOffset, Queue, QueueOffset, Topic,
     commit_log::writer::{LogWriter, largest_record},
     core::Core,
     dispatch::{self, Dispatcher, Indexed, Input, Place, bytes_of, size_of_record},
     index::consume_queue::BlockEntry,
     keys::KeyTail,
+    replica::ReplicaError,
 };
 
 /// A batch gives its memory back when it is cleared and has grown beyond this.
@@ -201,7 +201,7 @@ impl Appender {
         // Store times never go back, whatever the clock does: the index is searched by them.
         let log = Arc::clone(&self.core.log);
         let store_ms = self.core.clock.now_ms().max(log.last_store_ms());
-        if let Err(error) = self.write(batch, store_ms, &mut keys) {
+        if let Err(error) = self.write_batch(batch, store_ms, &mut keys) {
             self.core.fail(&format!("the commit log cannot be written: {error}"));
             self.core.health.check().map_err(AppendError::Torn)?;
         }
@@ -210,17 +210,33 @@ impl Appender {
         // Before anybody sees the new end: a checkpoint up to it must know these queues.
         self.dispatcher.hand_over(input);
         log.set_appended(self.log.end(), store_ms);
-        if matches!(self.core.config.flush, FlushMode::Async { .. }) || bug::on(Bug::AckBeforeSync)
-        {
-            log.confirmed.advance(self.log.end());
-        }
+        self.core.confirm();
         if full_slices > 0 {
             input.wake();
         }
         Ok(())
     }
 
-    fn write(
+    /// Makes the segment that begins at `base_offset` the one to write to; see
+    /// [`LogWriter::begin_segment`].
+    pub(crate) fn begin_segment(
+        &mut self,
+        base_offset: u64,
+        bytes: u64,
+        room_for: impl FnOnce(u64) -> io::Result<()>,
+    ) -> Result<(), ReplicaError> {
+        self.log.begin_segment(base_offset, bytes, room_for)
+    }
+
+    /// Writes records of another store that fit.
+    ///
+    /// # Errors
+    /// The disk failed: do not append again.
+    pub(crate) fn write(&mut self, records: &[u8]) -> io::Result<()> {
+        self.log.write(records)
+    }
+
+    fn write_batch(
         &mut self,
         batch: &mut AppendBatch,
         store_ms: i64,

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::replica::Role;
+
 /// Settings of one store. [`Config::new`] has the defaults.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -49,6 +51,14 @@ pub struct Config {
     pub delete_unexpired: bool,
     /// How often the store looks for messages to delete, in milliseconds. Default 10,000.
     pub retention_interval_ms: u64,
+    /// Whether this store leads or follows; see [`crate::replica`]. Default: it leads.
+    pub role: Role,
+    /// Whether slaves must have a record before it is confirmed; then
+    /// [`crate::Store::set_replicated`] says what they have. Default false.
+    pub wait_for_slaves: bool,
+    /// How much of the index's WAL is kept for slaves that are behind, in bytes; 0 means that there
+    /// will be no slaves. Default 0.
+    pub kept_wal_bytes: u64,
 }
 
 /// When appended records are made durable, and so when a send may be answered.
@@ -85,6 +95,9 @@ impl Config {
             disk_refuse_percent: 90,
             delete_unexpired: true,
             retention_interval_ms: 10_000,
+            role: Role::Master,
+            wait_for_slaves: false,
+            kept_wal_bytes: 0,
         }
     }
 }

@@ -201,6 +201,9 @@ pub enum AppendError {
     /// The state of a queue cannot be read from the index.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// Only the master takes messages.
+    #[error("this broker is a slave; send to its master")]
+    Slave,
     /// The store is being closed.
     #[error("the store is closing")]
     Closed,
@@ -279,6 +282,9 @@ pub enum StateError {
         /// Number of waiting changes.
         pending: usize,
     },
+    /// Only the master changes anything.
+    #[error("this broker is a slave; ask its master for the change")]
+    Slave,
     /// The store is being closed.
     #[error("the store is closing")]
     Closed,

@@ -191,6 +191,11 @@ impl KeyTail {
         }
     }
 
+    /// Forgets full slices whose records are all before log offset `end`; they are stored.
+    pub(crate) fn forget_below(&mut self, end: u64) {
+        while self.full.pop_front_if(|slice| slice.row.end <= end).is_some() {}
+    }
+
     /// Log offset of the first record of the first full slice that ends after `confirmed`.
     pub(crate) fn first_full_after(&self, confirmed: u64) -> Option<u64> {
         self.full.iter().find(|slice| slice.row.end > confirmed).map(|slice| slice.row.first)

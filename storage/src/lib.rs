@@ -48,6 +48,7 @@ mod queue;
 mod queues;
 mod read;
 mod rebuild;
+pub mod replica;
 mod recover;
 mod recovery;
 mod retained;

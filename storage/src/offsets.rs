@@ -86,6 +86,16 @@ impl Offsets {
         }
     }
 
+    /// Forgets an offset that is pending and not beyond what is stored now.
+    pub(crate) fn settle(&self, group: &str, at: (TopicId, u32), stored: QueueOffset) {
+        let mut state = self.lock();
+        if let Some(queues) = state.pending.get_mut(group)
+            && queues.get(&at).is_some_and(|pending| *pending <= stored)
+        {
+            queues.remove(&at);
+        }
+    }
+
     /// Forgets the offsets of a group that is deleted.
     pub(crate) fn forget(&self, group: &str) {
         self.lock().pending.remove(group);

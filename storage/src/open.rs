@@ -1,7 +1,10 @@
 //! Opening a store: everything in its order, threads last.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, atomic::AtomicUsize},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU64, AtomicUsize},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -31,6 +34,7 @@ use crate::{
     lock::Lock,
     read::Reported,
     recover::{self, Replay},
+    replica::{self, Role, epochs, follow::Follower, work},
     retention::{self, Retention},
     space::Space,
     store::{Shared, Threads},
@@ -51,7 +55,12 @@ impl Store {
         check(&config)?;
         file::create_dir(&config.path).map_err(failed("create", &config.path))?;
         let lock = Lock::take(&config.path)?;
+        work::carry_out(&config)?;
         let opened = match open_locked(config.clone(), clock.clone(), Families::AsTheyAre) {
+            Err(error) if config.role == Role::Slave && is_about_files(&error) => {
+                work::discard(&config, &error)?;
+                open_locked(config, clock, Families::AsTheyAre)?
+            }
             Err(OpenError::Read(ReadError::Lost { reason })) => {
                 tracing::error!(reason, "consume queues and key index are rebuilt from the log");
                 open_locked(config, clock, Families::Lost)?
@@ -59,9 +68,32 @@ impl Store {
             opened => opened?,
         };
         let (shared, writer, recovery) = opened;
+        let core = &shared.core;
+        let follower = match core.config.role {
+            Role::Master => None,
+            Role::Slave => {
+                let checkpoint = meta::checkpoint(&core.index.db()?)?.log_offset;
+                Some(Follower::new(&shared, core.log.confirmed.get().max(checkpoint))?)
+            }
+        };
+        let follower = Mutex::new(follower);
         let threads = Mutex::new(start(&shared, writer)?);
-        Ok(Arc::new(Self { shared, threads, recovery, lock: Mutex::new(Some(lock)) }))
+        let lock = Mutex::new(Some(lock));
+        Ok(Arc::new(Self { shared, threads, recovery, lock, follower }))
     }
+}
+
+/// Whether a slave is better off with what its master has.
+fn is_about_files(error: &OpenError) -> bool {
+    matches!(
+        error,
+        OpenError::Index { .. }
+            | OpenError::IndexBehind { .. }
+            | OpenError::IndexMissing { .. }
+            | OpenError::LogGap { .. }
+            | OpenError::LogShort { .. }
+            | OpenError::Read(ReadError::Lost { .. } | ReadError::Index { .. })
+    )
 }
 
 /// What to do with the derived families.
@@ -77,9 +109,15 @@ fn open_locked(
     clock: Clock,
     families: Families,
 ) -> Result<(Arc<Shared>, IndexWriter, Recovery), OpenError> {
-    let index = Index::open(&config.path, config.block_cache_bytes)?;
+    let index =
+        Index::open_for_slaves(&config.path, config.block_cache_bytes, config.kept_wal_bytes)?;
+    let slave = config.role == Role::Slave;
     let new = !begin_or_check(&config, &index)?;
     let lost = families == Families::Lost || meta::lost(&index.db()?)?;
+    if lost && slave {
+        let reason = "the master was rebuilding them".to_owned();
+        return Err(ReadError::Lost { reason }.into());
+    }
     if lost {
         let stored = meta::checkpoint(&index.db()?)?;
         index.drop_derived(&meta::Checkpoint { log_offset: 0, ..stored })?;
@@ -104,13 +142,18 @@ fn open_locked(
     let mut recovery =
         Recovery { end: crate::LogOffset(log.end), cut: log.cut, ..Recovery::default() };
     if new {
-        begin_index(&index, log.end)?;
+        begin_index(&index, log.end, slave)?;
     }
-    if log_end > log.end && !bug::on(Bug::NoIndexCut) {
+    if log_end > log.end && !slave && !bug::on(Bug::NoIndexCut) {
         tracing::warn!(log_end, end = log.end, "the index is ahead of the log");
         recovery.removed_entries = recover::cut_index(&index, log.end)?;
     }
     log.log.set_last_store_ms(checkpoint.last_store_ms);
+    let promoted = epochs::was_slave(&config.path);
+    if slave || (config.wait_for_slaves && !promoted) {
+        // Nobody says that the rest is safe, or which topics it belongs to.
+        log.log.confirmed.begin_at(log_end.min(log.end));
+    }
     let core = Arc::new(Core {
         space: Space::new(&config),
         reported: Reported::default(),
@@ -121,21 +164,30 @@ fn open_locked(
         health: Health::default(),
         mark: Mutex::new(log.mark),
         queues_in_memory: AtomicUsize::new(0),
+        replicated: AtomicU64::new(0),
+        index_end: AtomicU64::new(if slave { log_end } else { log_end.min(log.end) }),
+        watchers: Arc::default(),
     });
     let shared = share(&core, log.current)?;
-    let range = (checkpoint.log_offset.min(log.end), log.end);
+    let to = if slave { core.log.confirmed.get() } else { log.end };
+    let range = (checkpoint.log_offset.min(to), to);
     let writer = replay(&shared, &log.found, range, &mut recovery)?;
+    epochs::open(&shared)?;
     Ok((shared, writer, recovery))
 }
 
 /// Whether there is an index already, or one that was adopted; then it fits this program.
 fn begin_or_check(config: &Config, index: &Index) -> Result<bool, OpenError> {
-    let Some(found) = meta::schema(&index.db()?)? else { return adopt::begin(config, index) };
+    let Some(found) = meta::schema(&index.db()?)? else {
+        return if config.role == Role::Slave { Ok(false) } else { adopt::begin(config, index) };
+    };
     if found != meta::SCHEMA_VERSION {
         let (path, known) = (config.path.clone(), meta::SCHEMA_VERSION);
         return Err(OpenError::Schema { path, found, known });
     }
-    adopt::merge(config, index)?;
+    if config.role == Role::Master {
+        adopt::merge(config, index)?;
+    }
     Ok(true)
 }
 
@@ -153,6 +205,9 @@ fn replay(
     replay.run(&mut writer, found, (from, end))?;
     recovery.replayed_records = replay.records;
     recovery.damaged = replay.damaged;
+    if core.config.role == Role::Slave {
+        return Ok(writer);
+    }
     if meta::unclamped(&core.index.db()?)? {
         recover::clamp_offsets(shared, end)?;
     }
@@ -204,10 +259,15 @@ fn check_sequence(index: &Index, mark: Option<Mark>) -> Result<(), OpenError> {
 
 /// Marks a new index. It cannot be new when the log is not: the topics would be missing, and the
 /// records of topics that do not exist are never shown.
-fn begin_index(index: &Index, end: u64) -> Result<(), OpenError> {
+///
+/// A slave has an empty one until its master sends a snapshot.
+fn begin_index(index: &Index, end: u64, slave: bool) -> Result<(), OpenError> {
     if end > 0 {
         let path = index.path().to_owned();
         return Err(OpenError::IndexMissing { path, end: crate::LogOffset(end) });
+    }
+    if slave {
+        return Ok(());
     }
     let mut batch = WriteBatch::default();
     meta::put_schema(&mut batch, &index.db()?);
@@ -216,11 +276,11 @@ fn begin_index(index: &Index, end: u64) -> Result<(), OpenError> {
 
 fn share(core: &Arc<Core>, current: commit_log::segment::Writer) -> Result<Arc<Shared>, OpenError> {
     let end = core.log.appended();
-    let segment_size_bytes = core.config.segment_size_bytes;
+    let Config { segment_size_bytes, role, .. } = core.config;
     let allocator =
         Arc::new(Allocator::new(&core.config.path.join("commitlog"), segment_size_bytes));
     let log =
-        LogWriter::new(Arc::clone(&core.log), Arc::clone(&allocator), current, segment_size_bytes);
+        LogWriter::new(Arc::clone(&core.log), Arc::clone(&allocator), current, (segment_size_bytes, role));
     let (next_slice, covered) = recover::next_slice(&core.index)?;
     let guard = core.index.db()?;
     let shared = Shared {
@@ -247,8 +307,21 @@ fn start(shared: &Arc<Shared>, writer: IndexWriter) -> Result<Threads, OpenError
     })?;
     let flusher = Flusher::new(Arc::clone(&shared.core));
     let flusher = spawn(shared, "log-flush", move || flusher.run())?;
-    // Both are set here and nowhere else.
+    // Set here and nowhere else, as is the index writer.
     let _first = shared.flusher.set(flusher.thread().clone());
+    let mut export = adopt::Export::new(Arc::clone(shared));
+    let exporter = spawn(shared, "config-export", move || export.run())?;
+    let threads = Threads {
+        exporter: Some(exporter),
+        flusher: Some(flusher),
+        allocator: Some(allocator),
+        ..Threads::default()
+    };
+    if shared.core.config.role == Role::Slave {
+        let keeper = Arc::clone(shared);
+        let keeper = spawn(shared, "slave-keep", move || replica::keep::run(&keeper))?;
+        return Ok(Threads { keeper: Some(keeper), ..threads });
+    }
     let index_writer = spawn(shared, "index-write", move || writer.run())?;
     shared.input.set_thread(index_writer.thread().clone());
     let retainer = {
@@ -256,15 +329,7 @@ fn start(shared: &Arc<Shared>, writer: IndexWriter) -> Result<Threads, OpenError
         move || retention::run(&shared)
     };
     let retainer = spawn(shared, "retain", retainer)?;
-    let mut export = adopt::Export::new(Arc::clone(shared));
-    let exporter = spawn(shared, "config-export", move || export.run())?;
-    Ok(Threads {
-        exporter: Some(exporter),
-        retainer: Some(retainer),
-        flusher: Some(flusher),
-        index_writer: Some(index_writer),
-        allocator: Some(allocator),
-    })
+    Ok(Threads { retainer: Some(retainer), index_writer: Some(index_writer), ..threads })
 }
 
 /// Starts a thread of the store; if it panics, the store has failed.

@@ -15,7 +15,7 @@ use protocol::record::RecordView;
 use rocksdb::WriteBatch;
 
 use crate::{
-    DamagedRange, GroupConfig, LogOffset, OpenError, QueueOffset, ReadError, Topic, adopt,
+    DamagedRange, GroupConfig, LogOffset, OpenError, Queue, QueueOffset, ReadError, Topic, adopt,
     bug::{self, Bug},
     commit_log::{
         recover::Found,
@@ -184,7 +184,15 @@ impl Replay {
         self.damaged.push(DamagedRange { from: LogOffset(from), to: LogOffset(to) });
     }
 
-    fn record(&mut self, shared: &Shared, record: &RecordView<'_>) -> Result<(), ReadError> {
+    /// Dispatches one record. Returns its queue, if it is in one.
+    ///
+    /// # Errors
+    /// The queue's state cannot be read.
+    pub(crate) fn record(
+        &mut self,
+        shared: &Shared,
+        record: &RecordView<'_>,
+    ) -> Result<Option<Arc<Queue>>, ReadError> {
         let log_offset = u64::try_from(record.log_offset).unwrap_or_default();
         shared
             .core
@@ -196,12 +204,12 @@ impl Replay {
         // Records of a topic that was deleted stay in the log until retention removes them.
         let topic = self.topic.as_ref().filter(|topic| topic.since_log_offset <= log_offset);
         let Some(topic) = topic.filter(|_| adopt::is_in_queue(record.sys_flag)) else {
-            return Ok(());
+            return Ok(None);
         };
         let queue = u32::try_from(record.queue_id).ok().and_then(|id| topic.any_queue(id));
         let (Some(queue), Some(place)) = (queue, queue_offset(record.queue_offset)) else {
             self.damage(log_offset, log_offset + u64::from(record.total_size));
-            return Ok(());
+            return Ok(None);
         };
         self.hashes.clear();
         let tag_hash = dispatch::terms(record.properties, &topic.hasher(), &mut self.hashes);
@@ -215,7 +223,12 @@ impl Replay {
             Replayed::Absurd => self.damage(log_offset, log_offset + u64::from(record.total_size)),
         }
         self.dispatcher.hand_over(&shared.input);
-        Ok(())
+        Ok(Some(queue))
+    }
+
+    /// The topics have changed.
+    pub(crate) fn forget_topic(&mut self) {
+        self.topic = None;
     }
 }
 

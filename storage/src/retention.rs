@@ -199,6 +199,18 @@ fn local_hour(now_ms: i64) -> Option<u8> {
     u8::try_from(jiff::tz::TimeZone::system().to_datetime(now).hour()).ok()
 }
 
+/// Lets go of the segments before `log_min`, which the master has deleted.
+pub(crate) fn follow(core: &Core, log_min: u64) {
+    let mut segments = core.log.segments_between(0, log_min);
+    segments.retain(|segment| {
+        segment.limit_offset() <= log_min && !core.log.is_being_written(segment.base_offset())
+    });
+    let Some(last) = segments.last() else { return };
+    core.log.forget_before(last.limit_offset());
+    remove(core, &segments);
+    tracing::info!(segments = segments.len(), log_min, "the master has deleted the oldest messages");
+}
+
 /// Removes the files. One that cannot be removed is tried again at the next start.
 fn remove(core: &Core, segments: &[Arc<Segment>]) {
     for segment in segments {

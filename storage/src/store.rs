@@ -20,6 +20,7 @@ use crate::{
     index::consumer_offset,
     keys::KeyTail,
     lock::Lock,
+    replica::{Role, follow::Follower},
     retention::Retention,
     space::Disk,
     table::Table,
@@ -38,6 +39,8 @@ pub struct Store {
     pub(crate) threads: Mutex<Threads>,
     pub(crate) recovery: Recovery,
     pub(crate) lock: Mutex<Option<Lock>>,
+    /// What a slave does; a master has none.
+    pub(crate) follower: Mutex<Option<Follower>>,
 }
 
 /// The store's threads, in the order in which they stop.
@@ -45,6 +48,7 @@ pub struct Store {
 pub(crate) struct Threads {
     pub(crate) exporter: Option<JoinHandle<()>>,
     pub(crate) retainer: Option<JoinHandle<()>>,
+    pub(crate) keeper: Option<JoinHandle<()>>,
     pub(crate) flusher: Option<JoinHandle<()>>,
     pub(crate) index_writer: Option<JoinHandle<()>>,
     pub(crate) allocator: Option<JoinHandle<()>>,
@@ -106,7 +110,7 @@ impl Store {
         }
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in [threads.exporter, threads.retainer] {
+        for thread in [threads.exporter, threads.retainer, threads.keeper] {
             if let Some(thread) = &thread {
                 thread.thread().unpark();
             }
@@ -119,6 +123,12 @@ impl Store {
         join(threads.index_writer);
         shared.allocator.stop();
         join(threads.allocator);
+        self.follower.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if shared.core.config.role == Role::Slave
+            && let Err(error) = shared.core.index.sync()
+        {
+            shared.core.fail(&error.to_string());
+        }
         self.mark_clean();
         if shared.core.health.check().is_ok() {
             adopt::Export::new(Arc::clone(shared)).write();
@@ -245,6 +255,9 @@ impl Store {
         if self.shared.core.health.is_closed() {
             return Err(StateError::Closed);
         }
+        if self.role() == Role::Slave {
+            return Err(StateError::Slave);
+        }
         let (reply, answer) = oneshot::channel();
         self.shared.input.commands.push(command(reply))?;
         self.shared.input.wake();
@@ -345,6 +358,7 @@ impl Store {
         }
         match appender.lock() {
             Ok(_) if core.health.is_closed() => return Err(AppendError::Closed),
+            Ok(_) if core.config.role == Role::Slave => return Err(AppendError::Slave),
             Ok(mut appender) => appender.append(batch, keys, input)?,
             Err(_) => {
                 core.fail("an append has panicked half-way");

@@ -89,6 +89,13 @@ impl Topic {
         Self { queue_count: count, stored_queues: count, ..topic }
     }
 
+    /// A new incarnation whose row has just come: the index has nothing of its queues.
+    pub(crate) fn begun(core: &Arc<Core>, name: &str, row: TopicRow) -> Self {
+        let (id, since, queue_count) = (TopicId(row.id), row.since_log_offset, row.queues);
+        let topic = Self::new(core, id, since, row.into_config(name.to_owned()));
+        Self { queue_count, ..topic }
+    }
+
     /// The same incarnation with another configuration.
     pub(crate) fn with_config(&self, config: TopicConfig) -> Self {
         let queue_count = self.queue_count.max(config.visible_queues());
@@ -121,6 +128,11 @@ impl Topic {
     /// A queue that exists, hidden or not.
     pub(crate) fn any_queue(&self, queue_id: u32) -> Option<Arc<Queue>> {
         (queue_id < self.queue_count).then(|| self.queues().queue(queue_id))
+    }
+
+    /// A queue that exists, if it is in memory.
+    pub(crate) fn any_in_memory(&self, queue_id: u32) -> Option<Arc<Queue>> {
+        self.queues_in_memory()?.in_memory(queue_id)
     }
 
     /// The queues as far as they are in memory.

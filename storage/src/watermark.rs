@@ -59,6 +59,11 @@ impl Watermark {
         Self { position: AtomicU64::new(position), ..Self::default() }
     }
 
+    /// Begins at a smaller position after all. Nobody may have seen the larger one.
+    pub(crate) fn begin_at(&self, position: u64) {
+        self.position.store(position, Ordering::SeqCst);
+    }
+
     pub(crate) fn get(&self) -> u64 {
         self.position.load(Ordering::SeqCst)
     }

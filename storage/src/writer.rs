@@ -23,6 +23,7 @@ use crate::{
     num::to_u64,
     read::Mode,
     rebuild::Rebuild,
+    replica::Role,
     retained::Retained,
     store::Shared,
     tail::Packed,
@@ -162,6 +163,12 @@ impl IndexWriter {
         if let Err(poison) = self.shared.core.health.check() {
             return Err(ReadError::Index { reason: poison.reason.to_string() });
         }
+        if self.shared.core.config.role == Role::Slave {
+            // The master writes the blocks.
+            self.shared.input.take_full();
+            self.shared.input.pending_blocks.store(0, Ordering::Relaxed);
+            return Ok(());
+        }
         let mut step = self.begin();
         self.add_blocks(&mut step)?;
         self.add_slices(&mut step)?;
@@ -244,6 +251,8 @@ impl IndexWriter {
         if !step.batch.is_empty() || step.sync {
             meta::put_log_end(&mut step.batch, &core.index.db()?, step.log_end);
             self.put(step.batch, step.sync)?;
+            core.index_end.fetch_max(step.log_end, Ordering::AcqRel);
+            core.watchers.wake();
         }
         if step.sync {
             self.mark()?;

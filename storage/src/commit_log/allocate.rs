@@ -104,6 +104,23 @@ impl Allocator {
         }
     }
 
+    /// Makes a segment at once.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    pub(crate) fn create(&self, base_offset: u64, size_bytes: u64) -> io::Result<Writer> {
+        create(&self.dir, base_offset, size_bytes)
+    }
+
+    /// Removes the file of a segment, durably.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    pub(crate) fn remove(&self, base_offset: u64) -> io::Result<()> {
+        file::remove(&self.dir.join(name(base_offset)))?;
+        file::sync_dir(&self.dir)
+    }
+
     /// Ends [`Allocator::run`].
     pub(crate) fn stop(&self) {
         self.lock().stop = true;

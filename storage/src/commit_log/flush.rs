@@ -67,9 +67,7 @@ impl Flusher {
             segment.sync()?;
         }
         log.set_flushed(to);
-        if self.core.config.flush == FlushMode::Sync {
-            log.confirmed.advance(to);
-        }
+        self.core.confirm();
         if to > self.marked && self.marked_at.elapsed() >= MARK_INTERVAL {
             self.core.mark().write(to, self.core.index.durable_sequence(), false)?;
             self.marked = to;

@@ -100,6 +100,15 @@ impl CommitLog {
         });
     }
 
+    /// Takes the last segment away, which nothing was written to.
+    pub(crate) fn pop_segment(&self) {
+        self.segments.rcu(|segments| {
+            let mut segments = Vec::clone(segments);
+            segments.pop();
+            segments
+        });
+    }
+
     /// The segments that hold a part of `from..to`, in order.
     pub(crate) fn segments_between(&self, from: u64, to: u64) -> Vec<Arc<Segment>> {
         let segments = self.segments.load();

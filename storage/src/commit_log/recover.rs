@@ -138,7 +138,7 @@ fn durable_start(found: &[Found], mark: Option<Mark>, checkpoint: u64) -> u64 {
 }
 
 /// The segments of a directory in order. Temporary files are removed.
-fn list(dir: &Path) -> Result<Vec<Found>, OpenError> {
+pub(crate) fn list(dir: &Path) -> Result<Vec<Found>, OpenError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed("read", dir))? {
         let entry = entry.map_err(failed("read", dir))?;
@@ -225,7 +225,7 @@ fn find_end(found: &[Found], from: u64, indexed: u64) -> Result<(u64, Option<Str
 
 /// Makes sure that nothing lies behind `end`: zeroes the rest of its segment and takes later ones
 /// away. Durable when it returns, so that no stale record can follow a new one.
-fn cut_behind(
+pub(crate) fn cut_behind(
     dir: &Path,
     found: &mut Vec<Found>,
     mut behind: Vec<Found>,

@@ -5,7 +5,10 @@ use std::{collections::VecDeque, io, sync::Arc};
 use protocol::record::{BLANK_BYTES, blank};
 
 use super::{CommitLog, allocate::Allocator, segment};
-use crate::num::{to_u64, to_usize};
+use crate::{
+    num::{to_u64, to_usize},
+    replica::{ReplicaError, Role},
+};
 
 /// The end of the log. There is one, behind the append lock.
 #[derive(Debug)]
@@ -19,13 +22,16 @@ pub(crate) struct LogWriter {
 }
 
 impl LogWriter {
+    /// Asks for the next segment at once; a slave makes them when its master says how large.
     pub(crate) fn new(
         log: Arc<CommitLog>,
         allocator: Arc<Allocator>,
         current: segment::Writer,
-        segment_size_bytes: u64,
+        (segment_size_bytes, role): (u64, Role),
     ) -> Self {
-        allocator.want(current.segment().limit_offset());
+        if role == Role::Master {
+            allocator.want(current.segment().limit_offset());
+        }
         Self { log, allocator, current, next: VecDeque::new(), segment_size_bytes }
     }
 
@@ -73,6 +79,45 @@ impl LogWriter {
         let remaining = u32::try_from(self.current.remaining()).unwrap_or(u32::MAX);
         self.current.fill(&blank(remaining))?;
         self.current.segment().allow_read_ahead();
+        self.log.push_segment(next.segment());
+        self.current = next;
+        Ok(())
+    }
+
+    /// Makes the segment that begins at `base_offset` and has so many bytes the one to write to,
+    /// creating it if the current one is full, or empty and of another size.
+    ///
+    /// # Errors
+    /// [`ReplicaError::Segment`] if the current one is neither, [`ReplicaError::NoSpace`]; nothing
+    /// has changed.
+    pub(crate) fn begin_segment(
+        &mut self,
+        base_offset: u64,
+        bytes: u64,
+        room_for: impl FnOnce(u64) -> io::Result<()>,
+    ) -> Result<(), ReplicaError> {
+        let current = self.current.segment();
+        let here = current.limit_offset() - current.base_offset();
+        let empty = self.end() == current.base_offset();
+        if base_offset == current.base_offset() && bytes == here {
+            return Ok(());
+        }
+        let replaced = empty && base_offset == current.base_offset();
+        if !replaced && (self.current.remaining() > 0 || base_offset != current.limit_offset()) {
+            return Err(ReplicaError::Segment { got: bytes, here });
+        }
+        let created = room_for(bytes).and_then(|()| {
+            if replaced {
+                self.allocator.remove(base_offset)?;
+            }
+            self.allocator.create(base_offset, bytes)
+        });
+        let next = created.map_err(|error| ReplicaError::NoSpace { reason: error.to_string() })?;
+        if replaced {
+            self.log.pop_segment();
+        } else {
+            self.current.segment().allow_read_ahead();
+        }
         self.log.push_segment(next.segment());
         self.current = next;
         Ok(())

@@ -96,6 +96,12 @@ pub(crate) fn put_log_end(batch: &mut WriteBatch, guard: &Guard<'_>, end: u64) {
     put(batch, guard, LOG_END, &end.to_be_bytes());
 }
 
+/// As [`log_end`], of a row that is being written.
+pub(crate) fn as_log_end(key: &[u8], value: &[u8]) -> Option<u64> {
+    let end = value.try_into().ok().map(u64::from_be_bytes);
+    end.filter(|_| key == LOG_END)
+}
+
 /// The log begins here: files before it were deleted, and one that is back after a power cut is to
 /// be deleted again. 0 if nothing was ever deleted.
 pub(crate) fn log_min(guard: &Guard<'_>) -> Result<u64, ReadError> {
@@ -104,6 +110,17 @@ pub(crate) fn log_min(guard: &Guard<'_>) -> Result<u64, ReadError> {
 
 pub(crate) fn put_log_min(batch: &mut WriteBatch, guard: &Guard<'_>, min: u64) {
     put(batch, guard, LOG_MIN, &min.to_be_bytes());
+}
+
+/// As [`log_min`], of a row that is being written.
+pub(crate) fn as_log_min(key: &[u8], value: &[u8]) -> Option<u64> {
+    let min = value.try_into().ok().map(u64::from_be_bytes);
+    min.filter(|_| key == LOG_MIN)
+}
+
+/// Up to where the index holds everything, of a row that is being written.
+pub(crate) fn as_checkpoint(key: &[u8], value: &[u8]) -> Option<Checkpoint> {
+    Checkpoint::decode(value).ok().filter(|_| key == CHECKPOINT)
 }
 
 fn queue_end_key((topic, queue_id): (TopicId, u32)) -> Vec<u8> {

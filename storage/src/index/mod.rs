@@ -15,14 +15,14 @@ pub(crate) mod topic;
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError, RwLock, RwLockReadGuard,
+        Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, WriteBatch, WriteOptions};
 
-use crate::{OpenError, ReadError, file};
+use crate::{OpenError, ReadError, file, replica::delta::Ring};
 
 /// Its directory in the store. RocketMQ keeps files of its own in `index`.
 pub(crate) const DIR: &str = "rocksdb";
@@ -106,6 +106,9 @@ pub(crate) struct Index {
     db: RwLock<Option<DB>>,
     path: PathBuf,
     block_cache_bytes: usize,
+    /// 0: there are no slaves, and changes are forgotten.
+    kept_wal_bytes: u64,
+    ring: Mutex<Ring>,
     derived: Derived,
     /// RocksDB's sequence number up to which everything is on the disk, or a smaller one.
     durable_sequence: AtomicU64,
@@ -120,13 +123,26 @@ impl Index {
     /// # Errors
     /// [`OpenError`].
     pub(crate) fn open(dir: &Path, block_cache_bytes: usize) -> Result<Self, OpenError> {
+        Self::open_for_slaves(dir, block_cache_bytes, 0)
+    }
+
+    /// As [`Index::open`]; what is written can be had again from [`crate::replica`], as far as so
+    /// many bytes of WAL hold it.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub(crate) fn open_for_slaves(
+        dir: &Path,
+        block_cache_bytes: usize,
+        kept_wal_bytes: u64,
+    ) -> Result<Self, OpenError> {
         let path = dir.join(DIR);
         file::create_dir(&path).map_err(file::failed("create", &path))?;
         mend::mend(&path).map_err(file::failed("check the logs of", &path))?;
         let families = families(block_cache_bytes);
-        let db = DB::open_cf_descriptors(&options::of_database(), &path, families)
+        let db = DB::open_cf_descriptors(&options::of_database(kept_wal_bytes), &path, families)
             .map_err(|source| OpenError::Index { path: path.clone(), source })?;
-        Ok(Self::of(db, path, block_cache_bytes))
+        Ok(Self { kept_wal_bytes, ..Self::of(db, path, block_cache_bytes) })
     }
 
     fn of(db: DB, path: PathBuf, block_cache_bytes: usize) -> Self {
@@ -134,6 +150,8 @@ impl Index {
             db: RwLock::new(Some(db)),
             path,
             block_cache_bytes,
+            kept_wal_bytes: 0,
+            ring: Mutex::default(),
             derived: Derived::default(),
             durable_sequence: AtomicU64::new(0),
         }
@@ -146,7 +164,7 @@ impl Index {
     pub(crate) fn reopen(&self) -> Result<(), ReadError> {
         let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
         drop(db.take());
-        let options = options::of_database();
+        let options = options::of_database(self.kept_wal_bytes);
         let opened =
             DB::open_cf_descriptors(&options, &self.path, families(self.block_cache_bytes));
         *db = Some(opened.map_err(read_error)?);
@@ -158,7 +176,7 @@ impl Index {
     /// # Errors
     /// [`OpenError::Index`].
     pub(crate) fn read_only(path: &Path) -> Result<Self, OpenError> {
-        let options = options::of_database();
+        let options = options::of_database(0);
         let families = families(READ_ONLY_CACHE_BYTES);
         let db = DB::open_cf_descriptors_read_only(&options, path, families, false)
             .map_err(|source| OpenError::Index { path: path.to_owned(), source })?;
@@ -211,6 +229,8 @@ impl Index {
             meta::put_checkpoint(&mut batch, &guard, from);
         }
         self.write(batch, true)?;
+        // Slaves are not told of dropped families by any batch.
+        self.ring().bar(self.db()?.db().latest_sequence_number());
         let cache = rocksdb::Cache::new_lru_cache(self.block_cache_bytes);
         let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
         let Some(db) = db.as_mut() else { return Err(closed()) };
@@ -253,6 +273,8 @@ impl Index {
         let mut options = WriteOptions::default();
         options.set_sync(sync);
         let guard = self.db().map_err(WriteError::Failed)?;
+        let mut ring = self.ring();
+        let logged = (self.kept_wal_bytes > 0).then(|| batch.data().to_vec());
         guard.db().write_opt(batch, &options).map_err(|error| {
             if guard.is_derived_file(&error) {
                 self.note_lost(error.as_ref());
@@ -260,12 +282,33 @@ impl Index {
             }
             write_error(error)
         })?;
+        if let Some(logged) = logged {
+            ring.push(&guard, logged).map_err(WriteError::Failed)?;
+        }
+        drop(ring);
         if sync {
             // There is one writer, so nothing was written in between.
             let sequence = guard.db().latest_sequence_number();
             self.durable_sequence.fetch_max(sequence, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Makes everything durable that was written without `sync`.
+    ///
+    /// # Errors
+    /// RocksDB's. The store must not go on.
+    pub(crate) fn sync(&self) -> Result<(), ReadError> {
+        let guard = self.db()?;
+        let sequence = guard.db().latest_sequence_number();
+        guard.db().flush_wal(true).map_err(read_error)?;
+        self.durable_sequence.fetch_max(sequence, Ordering::Release);
+        Ok(())
+    }
+
+    /// The newest changes; nothing is written while this lives.
+    pub(crate) fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// RocksDB's sequence number up to which everything is known to be on the disk; 0 until

@@ -12,7 +12,8 @@ const MEMTABLES_BYTES: usize = 64 << 20;
 /// An idle family keeps the WAL alive; beyond this it is flushed so that the WAL can go.
 const WAL_MAX_BYTES: u64 = 256 << 20;
 
-pub(crate) fn of_database() -> Options {
+/// `kept_wal_bytes`: how much of the WAL stays for slaves after it is of no use here.
+pub(crate) fn of_database(kept_wal_bytes: u64) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
@@ -22,6 +23,7 @@ pub(crate) fn of_database() -> Options {
     // A hole in the WAL ends recovery there: what was written later may depend on what is lost.
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     options.set_track_and_verify_wals_in_manifest(true);
+    options.set_wal_size_limit_mb(kept_wal_bytes >> 20);
     options.set_paranoid_checks(true);
     options.set_max_open_files(1024);
     options.set_bytes_per_sync(1 << 20);
