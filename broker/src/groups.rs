@@ -5,7 +5,7 @@ use std::sync::Arc;
 use protocol::names;
 use storage::{GroupConfig, Topic};
 
-use crate::{request::reply::Refusal, state::State, topics};
+use crate::{confirm, request::reply::Refusal, state::State, topics};
 
 /// The group, or why it cannot be used. Does not create it.
 ///
@@ -25,7 +25,8 @@ pub(crate) async fn ensure(state: &State, group: &str) -> Result<Arc<GroupConfig
     if let Some(config) = state.store.group(group) {
         return Ok(config);
     }
-    if !state.config.auto_create_group {
+    // A slave learns of it from the master, where the client's heartbeat creates it.
+    if !state.config.auto_create_group || !state.is_master() {
         return Err(Refusal::NoGroup { group: group.to_owned() });
     }
     names::check_group(group)?;
@@ -36,6 +37,8 @@ pub(crate) async fn ensure(state: &State, group: &str) -> Result<Arc<GroupConfig
     let config = state.store.put_group(GroupConfig::new(group)).await?;
     drop(creating);
     tracing::info!(group, "consumer group created");
+    // What cannot be confirmed is in the log; the group serves its client all the same.
+    let _ = confirm::change(state, &format!("consumer group {group}")).await;
     Ok(config)
 }
 

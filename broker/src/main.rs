@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use broker::{Broker, Config, Layers, Loaded, Unmapped};
+use broker::{Broker, Config, Layers, Loaded, Unmapped, run as run_broker};
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -103,24 +103,28 @@ async fn run(config: Config) -> ExitCode {
             return fail(1, &format!("cannot listen for signals: {error}"));
         }
     };
+    let stop = async {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
     let name = config.name.clone();
-    let broker = match Broker::start(config).await {
-        Ok(broker) => broker,
-        Err(error) => return fail(1, &error),
+    let serving = |broker: &Broker| {
+        tracing::info!(
+            name,
+            role = if broker.is_master() { "master" } else { "slave" },
+            listen = %broker.local_addr(),
+            advertised = broker.advertised(),
+            "broker serves"
+        );
     };
-    tracing::info!(name, listen = %broker.local_addr(), advertised = broker.advertised(), "broker serves");
-    let failure = tokio::select! {
-        _ = interrupt.recv() => None,
-        _ = terminate.recv() => None,
-        poison = broker.failed() => Some(poison),
-    };
-    broker.shutdown().await;
-    match failure {
-        None => {
+    match run_broker(config, stop, serving).await {
+        Ok(()) => {
             tracing::info!("broker stopped");
             ExitCode::SUCCESS
         }
-        Some(poison) => fail(1, &poison),
+        Err(error) => fail(1, &error),
     }
 }
 

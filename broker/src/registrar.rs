@@ -19,18 +19,20 @@ use protocol::{
     code::{RequestCode, ResponseCode},
     connection::{CallError, Connection},
     json,
-    request::register::Broker as BrokerHeader,
+    request::register::{Broker as BrokerHeader, Registered},
 };
 use storage::{Topic, TopicConfig};
 use tokio::{
     sync::{Notify, OnceCell, watch},
     task::JoinSet,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
 use crate::{
     config::Config,
+    master::{Master, MasterPlace},
     request::topic,
+    rivals,
     state::{State, blocking},
     topics,
 };
@@ -38,6 +40,9 @@ use crate::{
 /// How long the creation of a topic waits for name servers before it is answered: sends, which
 /// create topics too, have three seconds in all.
 const PUBLISH_WAIT: Duration = Duration::from_millis(1_500);
+
+/// How often a slave that cannot reach its master asks for it at most.
+const MASTER_PAUSE: Duration = Duration::from_millis(500);
 
 /// Most topics in one registration, about 400 KiB of it.
 const PIECE_TOPICS: usize = 2_000;
@@ -53,6 +58,8 @@ pub(crate) struct Identity {
     pub(crate) address: String,
     /// Host and port for slaves.
     pub(crate) ha_address: String,
+    /// 0 for a master.
+    pub(crate) broker_id: u64,
 }
 
 /// The registration of one broker.
@@ -67,6 +74,8 @@ pub(crate) struct Registrar {
     ended: watch::Sender<u64>,
     /// What each name server was told.
     told: Mutex<HashMap<String, Told>>,
+    /// Of a slave.
+    master: Arc<MasterPlace>,
 }
 
 /// What a name server knows, as far as we do.
@@ -95,7 +104,7 @@ struct Round {
 
 impl Registrar {
     /// Nothing registered yet.
-    pub(crate) fn new(identity: Identity, config: &Config) -> Self {
+    pub(crate) fn new(identity: Identity, config: &Config, master: Arc<MasterPlace>) -> Self {
         let request_timeout = Duration::from_millis(config.register_timeout_ms);
         let channel = DialOptions { connect_timeout: request_timeout, ..DialOptions::default() };
         Self {
@@ -108,7 +117,13 @@ impl Registrar {
             wake: Notify::new(),
             ended: watch::Sender::new(0),
             told: Mutex::default(),
+            master,
         }
+    }
+
+    /// Host and port that slaves are told.
+    pub(crate) fn ha_address(&self) -> &str {
+        &self.identity.ha_address
     }
 
     /// Registers every topic with every name server; returns when all have answered or timed out.
@@ -127,7 +142,16 @@ impl Registrar {
         regular.tick().await;
         loop {
             tokio::select! {
-                _ = regular.tick() => self.round(state, Vec::new()).await,
+                _ = regular.tick() => {
+                    rivals::look(state).await;
+                    self.round(state, Vec::new()).await;
+                }
+                () = self.master.is_wanted() => {
+                    // Only a whole registration is answered with the master.
+                    self.told().clear();
+                    self.round(state, Vec::new()).await;
+                    sleep(MASTER_PAUSE).await;
+                }
                 () = self.wake.notified() => {
                     let round = {
                         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
@@ -226,7 +250,9 @@ impl Registrar {
             }
         }
         let everything = all.get_or_init(|| everything(Arc::clone(state))).await;
-        self.send(&connection, everything).await?;
+        if let Some(master) = self.send(&connection, everything).await? {
+            self.master.learn(master);
+        }
         if told.is_none() {
             tracing::info!(%server, "registered");
         }
@@ -245,7 +271,13 @@ impl Registrar {
         })
     }
 
-    async fn send(&self, connection: &Connection, pieces: &Pieces) -> Result<(), String> {
+    /// Sends a registration; the answer names the master of a slave.
+    async fn send(
+        &self,
+        connection: &Connection,
+        pieces: &Pieces,
+    ) -> Result<Option<Master>, String> {
+        let mut master = None;
         for body in pieces.bodies.iter() {
             let (header, code) = (self.identity.header(), RequestCode::RegisterBroker);
             let reply = connection
@@ -256,8 +288,11 @@ impl Registrar {
             if code != ResponseCode::SUCCESS {
                 return Err(format!("{code}: {}", reply.remark.unwrap_or_default()));
             }
+            let Registered { ha_server_addr, master_addr } =
+                Registered::decode(&reply.fields).map_err(|error| error.to_string())?;
+            master = master_addr.zip(ha_server_addr);
         }
-        Ok(())
+        Ok(master.map(|(address, ha_address)| Master { address, ha_address }))
     }
 
     fn note(&self, server: &str, connection: u64, version: DataVersion) {
@@ -275,7 +310,7 @@ impl Identity {
             broker_name: &self.name,
             broker_addr: &self.address,
             cluster_name: &self.cluster,
-            broker_id: 0,
+            broker_id: self.broker_id.cast_signed(),
             ha_server_addr: Some(&self.ha_address),
             heartbeat_timeout_ms: None,
             enable_acting_master: Some(false),
@@ -286,8 +321,12 @@ impl Identity {
     }
 }
 
+/// The version of the topics. The epoch is part of it: name servers, RocketMQ's too, pass over a
+/// master that comes back after another one has taken its place.
 fn version(state: &State) -> DataVersion {
-    topic::version(state.store.topic_version())
+    let version = topic::version(state.store.topic_version());
+    let epoch = state.part.claim.epoch.cast_signed();
+    DataVersion { state_version: version.state_version.saturating_add(epoch), ..version }
 }
 
 /// A registration of these topics for a name server that was told `known` last. Name servers of

@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
 };
 
@@ -18,17 +18,22 @@ use protocol::{
     message_id::{OffsetId, UniqueIds},
 };
 use storage::{LogOffset, Store, Topic};
-use tokio::sync::MutexGuard;
+use tokio::sync::{MutexGuard, watch};
 
 use crate::{
     budget::Budget,
     clients::{Clients, Notice},
     config::Config,
+    ha::{Ha, HaStatus},
     hold::Places,
     locks::Locks,
+    master::MasterPlace,
     progress::Progress,
     registrar::{Identity, Registrar},
-    request::{heartbeat, reply::Refusal, stamp},
+    request::{heartbeat, reply::Refusal, stamp, suggest},
+    rivals::Lookout,
+    role::{Claim, Standing},
+    run::Ended,
     stats::Stats,
 };
 
@@ -44,11 +49,51 @@ pub(crate) struct Host {
     pub(crate) address: SocketAddr,
 }
 
+impl Host {
+    /// The host and port that clients are told.
+    pub(crate) fn advertised(&self) -> String {
+        self.with_port(self.address.port())
+    }
+
+    fn with_port(&self, port: u16) -> String {
+        match self.name.parse() {
+            Ok(IpAddr::V6(name)) => format!("[{name}]:{port}"),
+            _ => format!("{}:{port}", self.name),
+        }
+    }
+}
+
+/// The broker's part among those of its name.
+pub(crate) struct Part {
+    /// Its role.
+    pub(crate) standing: Standing,
+    /// What it claims as a master; nothing as a slave.
+    pub(crate) claim: Claim,
+    /// Its replication.
+    pub(crate) ha: Ha,
+    /// Where a slave's master is.
+    pub(crate) master: Arc<MasterPlace>,
+    /// Looks for the others.
+    pub(crate) lookout: Lookout,
+}
+
 /// What the handlers of one broker share.
 pub(crate) struct State {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) store: Arc<Store>,
+    pub(crate) part: Part,
+    /// Copies that a send waits for, the own one among them: 1 on a slave and on an async master.
+    pub(crate) copies: usize,
+    /// Whether a master takes no more messages, because it is about to become a slave.
+    fenced: AtomicBool,
+    /// Of a master: whether a slave is in sync. Of a slave: whether it follows its master. As of
+    /// the last second: pulls ask for it.
+    pub(crate) reach: AtomicBool,
+    /// Memory of this machine.
+    pub(crate) memory_bytes: u64,
+    /// Why the broker ends by itself, once it does.
+    end: watch::Sender<Option<Ended>>,
     pub(crate) clients: Clients<Arc<Connection>>,
     pub(crate) locks: Locks,
     pub(crate) places: Places,
@@ -76,19 +121,23 @@ pub(crate) struct State {
 
 impl State {
     /// What a broker with this configuration shares, reached by clients at `host`.
-    pub(crate) fn new(config: Config, clock: Clock, store: Arc<Store>, host: Host) -> Self {
-        let Host { name, address: store_host } = host;
-        let port = store_host.port();
-        let bracketed = match name.parse() {
-            Ok(IpAddr::V6(name)) => format!("[{name}]"),
-            _ => name,
-        };
-        let address = format!("{bracketed}:{port}");
+    pub(crate) fn new(
+        config: Config,
+        clock: Clock,
+        store: Arc<Store>,
+        host: &Host,
+        part: Part,
+    ) -> Self {
+        let (address, store_host) = (host.advertised(), host.address);
+        // A slave listens for nobody as long as it is one; RocketMQ's name servers want an address.
+        let ha_port =
+            part.ha.local_addr().map_or(store_host.port().saturating_add(1), |a| a.port());
         let identity = Identity {
             name: config.name.clone(),
             cluster: config.cluster.clone(),
             address: address.clone(),
-            ha_address: format!("{bracketed}:{}", port.saturating_add(1)),
+            ha_address: host.with_port(ha_port),
+            broker_id: part.standing.broker_id(),
         };
         let ms = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
         Self {
@@ -98,7 +147,13 @@ impl State {
             budget: Budget::default(),
             progress: Progress::default(),
             stats: Stats::default(),
-            registrar: Registrar::new(identity, &config),
+            registrar: Registrar::new(identity, &config, Arc::clone(&part.master)),
+            copies: if part.standing.is_master() { config.copies() } else { 1 },
+            fenced: AtomicBool::new(false),
+            reach: AtomicBool::new(false),
+            memory_bytes: suggest::memory_bytes(),
+            end: watch::Sender::new(None),
+            part,
             creating: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             body_max_bytes: body_max_bytes(&config),
             stamps: stamp::stamps(&config.region, config.trace_on, &config.cluster),
@@ -113,6 +168,48 @@ impl State {
             clock,
             store,
         }
+    }
+
+    /// Whether this broker is the master of its name.
+    pub(crate) fn is_master(&self) -> bool {
+        self.part.standing.is_master()
+    }
+
+    /// Whether this broker takes messages and changes; a master that is about to become a slave
+    /// does not.
+    pub(crate) fn takes_writes(&self) -> bool {
+        self.is_master() && !self.fenced.load(Relaxed)
+    }
+
+    /// Notes whether the other side of replication is there; to be called once a second.
+    pub(crate) fn note_reach(&self) {
+        let there = match self.is_master() {
+            true => self.part.ha.connected_in_sync() > 0,
+            false => match self.part.ha.status() {
+                HaStatus::Slave(master) => master.streaming,
+                HaStatus::Master { .. } => false,
+            },
+        };
+        self.reach.store(there, Relaxed);
+    }
+
+    /// Takes no more messages, or takes them again.
+    pub(crate) fn fence(&self, fenced: bool) {
+        self.fenced.store(fenced, Relaxed);
+    }
+
+    /// Ends the broker; the first reason stands.
+    pub(crate) fn end(&self, why: Ended) {
+        self.end.send_if_modified(|ended| {
+            let first = ended.is_none();
+            ended.get_or_insert(why);
+            first
+        });
+    }
+
+    /// Becomes something once the broker ends by itself.
+    pub(crate) fn ended(&self) -> watch::Receiver<Option<Ended>> {
+        self.end.subscribe()
     }
 
     /// A topic, or the refusal of what needs it.

@@ -7,6 +7,7 @@ use protocol::{frame::Frame, names, request::send::Send};
 use storage::{FilterType, Topic, TopicConfig};
 
 use crate::{
+    confirm,
     request::{reply::Refusal, retry},
     state::State,
 };
@@ -137,6 +138,8 @@ pub(crate) async fn create(state: &State, config: TopicConfig) -> Result<Arc<Top
         "topic created"
     );
     state.registrar.publish(&topic).await;
+    // What cannot be confirmed is in the log; the messages that follow are answered accordingly.
+    let _ = confirm::change(state, &format!("topic {}", topic.config.name)).await;
     Ok(topic)
 }
 

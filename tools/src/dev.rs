@@ -103,7 +103,7 @@ async fn serve(
         announce(&ready, data, context)?;
         tokio::select! {
             () = signals.next() => Ok(()),
-            poison = broker.failed() => Err(Failure::Stopped(poison.to_string())),
+            ended = broker.ended() => Err(Failure::Stopped(format!("{ended:?}"))),
         }
     };
     let outcome = served.await;

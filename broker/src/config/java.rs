@@ -25,9 +25,6 @@ pub struct Unmapped {
 
 /// Keys whose only value here is the one given; that value needs no warning.
 const FIXED: &[(&str, &str, &str)] = &[
-    ("brokerId", "0", "every broker is a master as yet"),
-    ("brokerRole", "ASYNC_MASTER", "every broker is a master without slaves as yet"),
-    ("slaveReadEnable", "false", "there are no slaves as yet"),
     ("fetchNamesrvAddrByAddressServer", "false", "list the name servers"),
     ("fetchNameSrvAddrByDnsLookup", "false", "list the name servers"),
     ("brokerFastFailureEnable", "true", "requests do not queue here"),
@@ -150,17 +147,15 @@ const IGNORED: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "replication is not built yet",
+        "slaves connect to brokerIP1, with a protocol of this project that sizes itself; who is the \
+         master changes by hand only",
         &[
             "brokerIP2",
-            "haListenPort",
             "haSendHeartbeatInterval",
             "haHousekeepingInterval",
             "haTransferBatchSize",
-            "slaveTimeout",
             "haMaxGapNotInSync",
             "totalReplicas",
-            "inSyncReplicas",
             "minInSyncReplicas",
             "enableAutoInSyncReplicas",
             "allAckInSyncStateSet",
@@ -296,9 +291,19 @@ fn assign(config: &mut Config, place: &str, key: &str, value: &str) -> Result<()
     match key {
         "bindAddress" => {
             let ip = value.parse().map_err(|_| "expected an IP address".to_owned())?;
-            config.listen = SocketAddr::new(ip, config.listen.port());
+            config.listen.set_ip(ip);
+            if let Some(ha_listen) = &mut config.ha_listen {
+                ha_listen.set_ip(ip);
+            }
             return Ok(());
         }
+        "haListenPort" => {
+            let port: u16 = value.parse().map_err(|_| "expected a port".to_owned())?;
+            // RocketMQ takes 0 for "the port after listenPort", as we take none.
+            config.ha_listen = (port > 0).then(|| SocketAddr::new(config.listen.ip(), port));
+            return Ok(());
+        }
+        "brokerRole" => return set(config, "role", &value.to_ascii_lowercase()),
         "listenPort" => {
             let port = value.parse().map_err(|_| "expected a port".to_owned())?;
             config.listen.set_port(port);
@@ -364,6 +369,23 @@ mod tests {
     }
 
     #[test]
+    fn roles_are_read_as_rocketmq_writes_them() {
+        let (config, unmapped) = read(
+            "brokerRole=SLAVE\nbrokerId=1\nhaListenPort=30912\nhaMasterAddress=10.0.0.1:10912\n\
+             inSyncReplicas=2\nslaveTimeout=500\nslaveReadEnable=false\nbindAddress=10.0.0.2\n\
+             totalReplicas=2\n",
+        );
+        assert_eq!((config.role.as_str(), config.broker_id), ("slave", 1));
+        assert_eq!(config.ha_listen.unwrap().to_string(), "10.0.0.2:30912");
+        assert_eq!(config.ha_master.as_deref(), Some("10.0.0.1:10912"));
+        assert_eq!((config.in_sync_replicas, config.slave_timeout_ms), (2, 500));
+        assert!(!config.slave_read);
+        assert_eq!(unmapped.len(), 1, "{unmapped:?}");
+        assert_eq!(read("haListenPort=0\nbrokerRole=SYNC_MASTER\n").0.role, "sync_master");
+        assert_eq!(read("brokerRole=LEADER\n").1.len(), 1);
+    }
+
+    #[test]
     fn retention_is_read_as_rocketmq_writes_it() {
         let (config, unmapped) = read(
             "deleteWhen=04;16\nfileReservedTime=1\ndiskMaxUsedSpaceRatio=60\n\
@@ -385,7 +407,7 @@ mod tests {
     #[test]
     fn nothing_in_such_a_file_is_fatal() {
         let (config, unmapped) = read(
-            "brokerId=1\nlistenPort=high\nbrokerPermission=99\nautoCreateTopicEnabel=true\nnonsense\n",
+            "brokerId=one\nlistenPort=high\nbrokerPermission=99\nautoCreateTopicEnabel=true\nnonsense\n",
         );
         assert_eq!(config, Config::default());
         assert_eq!(unmapped.len(), 5);

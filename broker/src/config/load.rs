@@ -8,7 +8,7 @@ use std::{
 use thiserror::Error;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, KEYS, Key, Unmapped, java};
+use super::{Config, Contradiction, KEYS, Key, Unmapped, java};
 
 /// Prefix of the environment variables that set keys.
 const ENV_PREFIX: &str = "BASALTMQ_BROKER_";
@@ -78,6 +78,9 @@ pub enum LoadError {
         /// What would have been accepted.
         problem: String,
     },
+    /// Keys that contradict each other.
+    #[error(transparent)]
+    Contradiction(#[from] Contradiction),
 }
 
 fn suggestion(similar: &Option<&'static str>) -> String {
@@ -92,7 +95,8 @@ impl Layers {
     ///
     /// # Errors
     ///
-    /// At the first key or value that is wrong, or when the file cannot be read.
+    /// At the first key or value that is wrong, when keys contradict each other, or when the file
+    /// cannot be read.
     pub fn load(&self) -> Result<Loaded, LoadError> {
         let mut config = Config::default();
         let mut unmapped = Vec::new();
@@ -116,6 +120,7 @@ impl Layers {
         for (key, value) in &self.arguments {
             set(&mut config, "command line", key, value)?;
         }
+        config.check()?;
         Ok(Loaded { config, unmapped })
     }
 }

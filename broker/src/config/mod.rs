@@ -3,6 +3,7 @@
 //! Layers, later ones win: defaults, file (TOML or RocketMQ's `broker.conf`), environment
 //! (`BASALTMQ_BROKER_<KEY>`), command line. Reading them is in `load`, RocketMQ's keys in `java`.
 
+mod check;
 mod java;
 mod load;
 mod setting;
@@ -12,6 +13,7 @@ use std::{
     path::PathBuf,
 };
 
+pub use check::Contradiction;
 pub use java::Unmapped;
 pub use load::{Layers, LoadError, Loaded};
 pub use setting::Hours;
@@ -118,6 +120,25 @@ keys! {
     hot_log_bytes: u64 = 1024 * MIB, "bytes", Bounds::Range(0, 1_048_576 * MIB), "";
     /// Largest message body, or batch of them, as it arrives.
     message_max_bytes: usize = protocol::limits::BODY_MAX_BYTES, "bytes", Bounds::Range(1, 15 * MIB), "maxMessageSize";
+    /// Number of this broker among those of its name: 0 for a master, 1 or more for a slave.
+    broker_id: u64 = 0, "", Bounds::Range(0, 1_000_000), "brokerId";
+    /// Whether this broker takes messages, and waits for its slaves (sync_master) or not
+    /// (async_master), or has a copy of a master's (slave).
+    role: String = "async_master".to_owned(), "", Bounds::Words(&["async_master", "sync_master", "slave"]), "";
+    /// Address on which a master waits for its slaves, IP:PORT; empty takes that of listen with the
+    /// next port.
+    ha_listen: Option<SocketAddr> = None, "IP:PORT", Bounds::Any, "";
+    /// Where a slave finds its master, HOST:PORT; empty asks the name servers.
+    ha_master: Option<String> = None, "HOST:PORT", Bounds::Any, "haMasterAddress";
+    /// Copies of a message that a send waits for, the master's own among them; sync_master means 2
+    /// at least.
+    in_sync_replicas: u64 = 1, "copies", Bounds::Range(1, 16), "inSyncReplicas";
+    /// What counts as a slave's copy: received by its process, or durable on its disk.
+    replica_ack: String = "received".to_owned(), "", Bounds::Words(&["received", "durable"]), "";
+    /// How long a send waits for the slaves before it is answered with code 12.
+    slave_timeout_ms: u64 = 3_000, "ms", Bounds::Range(1, 60_000), "slaveTimeout";
+    /// Whether a slave serves pulls, and a master sends those to it that are far behind.
+    slave_read: bool = true, "", Bounds::Any, "slaveReadEnable";
     /// What the broker allows at all: 2 write, 4 read, 6 both, 0 nothing.
     permission: u32 = 6, "", Bounds::Range(0, 6), "brokerPermission";
     /// Whether a send may create its topic.

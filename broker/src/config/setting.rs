@@ -143,6 +143,35 @@ impl Setting for SocketAddr {
     }
 }
 
+/// Empty text is none.
+impl Setting for Option<SocketAddr> {
+    fn parse(text: &str, bounds: Bounds) -> Result<Self, String> {
+        if text.is_empty() { Ok(None) } else { SocketAddr::parse(text, bounds).map(Some) }
+    }
+
+    fn text(&self) -> String {
+        self.map(|address| address.to_string()).unwrap_or_default()
+    }
+}
+
+/// A host and a port; empty text is none.
+impl Setting for Option<String> {
+    fn parse(text: &str, _: Bounds) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let port = text.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        match port {
+            Some(1..) => Ok(Some(text.to_owned())),
+            _ => Err("expected HOST:PORT, for example 10.0.0.1:10912".to_owned()),
+        }
+    }
+
+    fn text(&self) -> String {
+        self.clone().unwrap_or_default()
+    }
+}
+
 impl Setting for PathBuf {
     fn parse(text: &str, _: Bounds) -> Result<Self, String> {
         if text.is_empty() { Err("expected a directory".to_owned()) } else { Ok(text.into()) }
@@ -200,6 +229,19 @@ mod tests {
         assert_eq!(list, ["a:1", "b:2", "c:3"]);
         assert_eq!(list.text(), "a:1;b:2;c:3");
         assert!(Vec::<String>::parse("a", Bounds::Any).unwrap_err().contains("HOST:PORT"));
+    }
+
+    #[test]
+    fn an_empty_address_is_none() {
+        assert_eq!(Option::<SocketAddr>::parse("", Bounds::Any), Ok(None));
+        assert!(Option::<SocketAddr>::parse("10912", Bounds::Any).is_err());
+        assert_eq!(Option::<String>::parse("", Bounds::Any), Ok(None));
+        let named = Option::<String>::parse("db-1:10912", Bounds::Any).unwrap();
+        assert_eq!(named.text(), "db-1:10912");
+        for wrong in ["db-1", "db-1:0", "db-1:x"] {
+            let error = Option::<String>::parse(wrong, Bounds::Any).unwrap_err();
+            assert!(error.contains("HOST:PORT"), "{error}");
+        }
     }
 
     #[test]

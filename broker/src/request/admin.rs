@@ -87,14 +87,14 @@ pub(super) fn config(state: &State, _: &Frame) -> Handled {
         let _ = writeln!(text, "{key}={value}");
     };
     let config = &state.config;
-    put("brokerId", "0");
-    put("brokerRole", "ASYNC_MASTER");
+    put("brokerRole", state.part.standing.name(state.copies));
     put("flushDiskType", if config.flush == "sync" { "SYNC_FLUSH" } else { "ASYNC_FLUSH" });
     put("bindAddress", &config.listen.ip().to_string());
     put("listenPort", &state.store_host.port().to_string());
     for key in KEYS.iter().filter(|key| !key.rocketmq.is_empty()) {
         match key.rocketmq {
             "brokerIP1" => put("brokerIP1", &config.advertised_host()),
+            "brokerId" => put("brokerId", &state.part.standing.broker_id().to_string()),
             name => put(name, &key.text(config)),
         }
     }

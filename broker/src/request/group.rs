@@ -21,7 +21,7 @@ use storage::{QueueOffset, ReadError, Topic, bodies};
 
 use super::{
     reply::{Answer, Handled, Refusal},
-    topic::{Page, version},
+    topic::{Page, changed, version},
 };
 use crate::{groups, state::State};
 
@@ -35,7 +35,7 @@ pub(super) async fn create(state: Arc<State>, frame: Frame) -> Handled {
     }
     let group = state.store.put_group(config).await?;
     tracing::info!(group = group.name, config = ?group, "consumer group created or changed");
-    Ok(Answer::done())
+    Ok(changed(&state, "consumer group", &group.name).await)
 }
 
 /// Code 207. RocketMQ deletes the retry topic of a group with the group's offsets.
@@ -49,7 +49,7 @@ pub(super) async fn delete(state: Arc<State>, frame: Frame) -> Handled {
         state.store.delete_topic(&retry_topic).await?;
     }
     tracing::info!(group = header.group, offsets = header.clean_offset, "consumer group deleted");
-    Ok(Answer::done())
+    Ok(changed(&state, "consumer group", header.group).await)
 }
 
 /// Code 352.

@@ -78,6 +78,10 @@ fn decode(frame: &Frame) -> Result<Heartbeat, Refusal> {
 
 /// Whether nothing has to be created for a member of this group.
 fn is_ready(state: &State, group: &str) -> bool {
+    // A slave creates nothing: it follows the master, which gets this heartbeat too.
+    if !state.is_master() {
+        return true;
+    }
     match state.store.group(group) {
         Some(config) => {
             config.retry_queues <= 0 || state.store.topic(&names::retry_topic(group)).is_some()

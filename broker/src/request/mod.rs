@@ -4,7 +4,9 @@
 //! in one of three ways: at once, on a thread that may block, or in a task that may wait.
 
 mod admin;
+mod gate;
 mod group;
+mod ha;
 pub(crate) mod heartbeat;
 mod lock;
 mod offset;
@@ -15,6 +17,7 @@ pub(crate) mod retry;
 mod runtime;
 mod send;
 pub(crate) mod stamp;
+pub(crate) mod suggest;
 #[cfg(test)]
 mod tests;
 pub(crate) mod topic;
@@ -26,7 +29,7 @@ use protocol::{
     connection::{Connection, Service},
     frame::Frame,
 };
-use reply::{Handled, finish};
+use reply::{Handled, finish, refuse};
 
 use crate::state::{State, blocking};
 
@@ -40,6 +43,9 @@ impl Service for Requests {
         let Some(code) = RequestCode::from_i32(frame.code) else {
             return connection.unsupported(frame.ticket());
         };
+        if let Err(refusal) = gate::check(&self.0, code) {
+            return refuse(connection, frame.ticket(), &refusal, &send::Stamp(&self.0));
+        }
         let on = On { state: &self.0, connection, frame };
         match code {
             RequestCode::SendMessage
@@ -88,6 +94,11 @@ impl Service for Requests {
             RequestCode::GetProducerConnectionList => on.now(admin::producer_connections),
             RequestCode::GetBrokerConfig => on.now(admin::config),
             RequestCode::GetBrokerRuntimeInfo => on.blocking(runtime::info),
+
+            RequestCode::GetBrokerHaStatus => on.blocking(ha::status),
+            RequestCode::ExchangeBrokerHaInfo => on.waiting(ha::exchange),
+            RequestCode::PromoteBroker => on.waiting(ha::promote),
+            RequestCode::DemoteBroker => on.waiting(ha::demote),
 
             // Name servers, clients and features that are not built yet.
             _ => connection.unsupported(on.frame.ticket()),

@@ -16,7 +16,10 @@ use storage::{
     GroupConfig, Mode, Queue, QueueOffset, Read, ReadError, ReadLimits, ReadStatus, Topic,
 };
 
-use super::reply::{Refusal, refuse};
+use super::{
+    reply::{Refusal, refuse},
+    suggest::{Instead, Scene},
+};
 use crate::{
     clients::Lookup,
     filter::{self, Filter},
@@ -301,14 +304,27 @@ impl Attempt {
         (group, topic, queue): (&GroupConfig, &Topic, Arc<Queue>),
     ) -> Self {
         let from = pass.from.map_or(header.queue_offset, |from| from.0.cast_signed());
-        let (code, status) = outcome(read.status, from);
+        let scene = Scene::of(state, group, &read);
+        let (mut code, mut status) = outcome(read.status, from);
+        let mut next = read.next.0.cast_signed();
+        match scene.instead(read.status, code) {
+            Instead::Nothing => {}
+            Instead::AskMaster => {
+                (code, status) = outcome(ReadStatus::NoMatchedMessage, from);
+                next = from;
+            }
+            Instead::Wait => {
+                (code, status) = outcome(ReadStatus::OffsetOverflowOne, from);
+                next = from;
+            }
+        }
         let may_wait = pass.first
             && code == ResponseCode::PULL_NOT_FOUND
             && header.sys_flag & flag::SUSPEND != 0
-            && read.next.0.cast_signed() == from;
+            && next == from;
         let wait = may_wait.then(|| Wait {
             queue,
-            from: read.next,
+            from: QueueOffset(next.cast_unsigned()),
             timeout: Duration::from_millis(if state.config.long_poll {
                 u64::try_from(header.suspend_timeout_ms).unwrap_or(0).min(HOLD_MAX_MS)
             } else {
@@ -319,8 +335,8 @@ impl Attempt {
             code,
             status,
             header: Pulled {
-                suggested_broker_id: 0,
-                next_offset: read.next.0.cast_signed(),
+                suggested_broker_id: scene.broker(),
+                next_offset: next,
                 min_offset: read.min.0.cast_signed(),
                 max_offset: read.max.0.cast_signed(),
                 topic_sys_flag: Some(topic.config.sys_flag),

@@ -224,6 +224,46 @@ pub(crate) enum Refusal {
         /// End of the log.
         max: u64,
     },
+    /// A send to a slave. RocketMQ's remark begins so, too.
+    #[error(
+        "[REJECTREQUEST]this broker is a slave of {broker} and takes no messages; send to the master"
+    )]
+    SlaveTakesNoMessages {
+        /// Broker name.
+        broker: String,
+    },
+    /// A change of state asked of a slave.
+    #[error("this broker is a slave of {broker}; topics and groups are changed on the master")]
+    SlaveChangesNothing {
+        /// Broker name.
+        broker: String,
+    },
+    /// A pull from a slave that may not serve it.
+    #[error(
+        "[REJECTREQUEST]this broker is a slave of {broker} and serves no pulls (slave_read is false); pull \
+         from the master"
+    )]
+    SlaveServesNoPulls {
+        /// Broker name.
+        broker: String,
+    },
+    /// A read from a slave whose index is ahead of its log.
+    #[error(
+        "this slave of {broker} has not caught up yet; read from the master, or try again later"
+    )]
+    CatchingUp {
+        /// Broker name.
+        broker: String,
+    },
+    /// A master that is about to become a slave.
+    #[error("broker {broker} is about to become a slave; try again, or use another broker")]
+    Leaving {
+        /// Broker name.
+        broker: String,
+    },
+    /// A change of role that was not made.
+    #[error("{0}")]
+    Role(String),
     /// The store did not append.
     #[error(transparent)]
     Append(#[from] AppendError),
@@ -249,6 +289,8 @@ impl Refusal {
             | Self::ExpressionType { .. }
             | Self::NoMessage { .. }
             | Self::Read(_)
+            | Self::SlaveChangesNothing { .. }
+            | Self::Role(_)
             | Self::Poisoned(_) => ResponseCode::SYSTEM_ERROR,
             Self::Name(_) | Self::Parameter { .. } | Self::NoQueue { .. } => {
                 ResponseCode::INVALID_PARAMETER
@@ -264,7 +306,10 @@ impl Refusal {
             Self::NotBuilt { code, .. } => *code,
             Self::Expression { .. } => ResponseCode::SUBSCRIPTION_PARSE_FAILED,
             Self::NoSubscription { .. } => ResponseCode::SUBSCRIPTION_NOT_EXIST,
-            Self::TooManyHeld { .. } => ResponseCode::SYSTEM_BUSY,
+            Self::TooManyHeld { .. }
+            | Self::SlaveTakesNoMessages { .. }
+            | Self::SlaveServesNoPulls { .. } => ResponseCode::SYSTEM_BUSY,
+            Self::CatchingUp { .. } | Self::Leaving { .. } => ResponseCode::SERVICE_NOT_AVAILABLE,
             Self::NotFound(_) => ResponseCode::QUERY_NOT_FOUND,
             Self::Append(error) => append_code(error),
             Self::State(error) => state_code(error),
@@ -290,6 +335,7 @@ fn append_code(error: &AppendError) -> ResponseCode {
         AppendError::Poisoned(_)
         | AppendError::NoSpace { .. }
         | AppendError::DiskFull { .. }
+        | AppendError::Slave
         | AppendError::Closed => ResponseCode::SERVICE_NOT_AVAILABLE,
         // The whole turn failed for one topic: clients try again on this code.
         AppendError::Torn(_) | AppendError::TopicDeleted { .. } | AppendError::Read(_) => {
@@ -304,7 +350,9 @@ fn state_code(error: &StateError) -> ResponseCode {
         StateError::NoGroup { .. } => ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST,
         StateError::TooManyQueues { .. } => ResponseCode::INVALID_PARAMETER,
         StateError::Busy { .. } => ResponseCode::SYSTEM_BUSY,
-        StateError::Poisoned(_) | StateError::Closed => ResponseCode::SERVICE_NOT_AVAILABLE,
+        StateError::Poisoned(_) | StateError::Slave | StateError::Closed => {
+            ResponseCode::SERVICE_NOT_AVAILABLE
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! which the log tells once per group. Refusing instead would lose messages: some clients drop what
 //! they cannot send back.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 
 use protocol::{
     frame::Frame,
@@ -18,7 +18,12 @@ use protocol::{
 use storage::{AppendBatch, GroupConfig, LogOffset, Topic};
 
 use super::reply::{Answer, Handled, Refusal};
-use crate::{groups, state::State, topics};
+use crate::{
+    confirm::{self, Unconfirmed},
+    groups,
+    state::State,
+    topics,
+};
 
 /// Clients from this version on may say how often a message may fail. Source: `MQVersion.V3_4_9`.
 const VERSION_WITH_MAXIMUM: i32 = 121;
@@ -135,11 +140,10 @@ async fn store(state: &State, batch: &mut AppendBatch) -> Result<(), Refusal> {
     let bytes = results.iter().map(|record| u64::from(record.size)).sum();
     state.stats.put(results.len(), bytes);
     let end = results.last().map_or(0, |last| last.log_offset.0 + u64::from(last.size));
-    let timeout = Duration::from_millis(state.config.flush_timeout_ms);
-    match tokio::time::timeout(timeout, state.store.wait_confirmed(LogOffset(end))).await {
-        Ok(confirmed) => confirmed.map_err(Refusal::from),
+    match confirm::records(state, LogOffset(end)).await {
+        Err(Unconfirmed::Poisoned(poison)) => Err(poison.into()),
         // Stored all the same, and RocketMQ counts that as done.
-        Err(_) => Ok(()),
+        _ => Ok(()),
     }
 }
 

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 
 use protocol::{body::kv::KvTable, frame::Frame, json, record::RecordView};
 
-use super::reply::{Answer, Handled};
-use crate::{state::State, stats::Totals};
+use super::{
+    ha::lag_ms,
+    reply::{Answer, Handled},
+};
+use crate::{ha::HaStatus, state::State, stats::Totals};
 
 /// Code 28.
 pub(super) fn info(state: &State, _: &Frame) -> Handled {
@@ -18,6 +21,7 @@ pub(super) fn info(state: &State, _: &Frame) -> Handled {
     counters(state, &mut put);
     log(state, &mut put);
     queues(state, &mut put);
+    replication(state, &mut put);
     Ok(Answer::bytes(json::encode(&KvTable { table })))
 }
 
@@ -85,6 +89,35 @@ fn log(state: &State, put: &mut impl FnMut(&str, String)) {
             put("commitLogDirCapacity", format!("Total : {total}, Free : {free}."));
         }
         Err(error) => tracing::warn!(%error, "the disk's usage cannot be read"),
+    }
+}
+
+/// What RocketMQ does not say here: the role, and how far slaves are.
+fn replication(state: &State, put: &mut impl FnMut(&str, String)) {
+    let seconds = |ms: i64| format!("{:.3}", ms as f64 / 1_000.0);
+    put("role", state.part.standing.name(state.copies).to_owned());
+    put("brokerId", state.part.standing.broker_id().to_string());
+    match state.part.ha.status() {
+        HaStatus::Master { epoch, slaves, .. } => {
+            put("epoch", epoch.to_string());
+            put("slavesConnected", slaves.len().to_string());
+            put("slavesInSync", slaves.iter().filter(|slave| slave.in_sync).count().to_string());
+            for slave in &slaves {
+                put(&format!("slaveLagBytes_{}", slave.broker_id), slave.lag_bytes.to_string());
+                put(&format!("slaveLagSeconds_{}", slave.broker_id), seconds(lag_ms(slave)));
+            }
+        }
+        HaStatus::Slave(master) => {
+            put("epoch", master.epoch.to_string());
+            put("masterStreaming", master.streaming.to_string());
+            put("masterLagBytes", master.lag_bytes.to_string());
+            if let Some(address) = master.address {
+                put("masterHaAddress", address);
+            }
+            if let Some(error) = master.last_error {
+                put("masterLastError", error);
+            }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sends: codes 10, 310 and 320. A turn's messages are checked and encoded one by one, appended
 //! together at the turn's end, and answered in one write.
 
-use std::{net::SocketAddr, ops::Range, sync::Arc, time::Duration};
+use std::{net::SocketAddr, ops::Range, sync::Arc};
 
 use protocol::{
     batch,
@@ -21,6 +21,7 @@ use super::{
     retry, stamp,
 };
 use crate::{
+    confirm::{self, Unconfirmed},
     state::{State, blocking},
     topics,
 };
@@ -43,7 +44,7 @@ struct Pending {
     records: Range<usize>,
     /// Its unique id in [`Turn::ids`]; empty if the client gave none for a batch.
     id: Range<usize>,
-    /// Whether the producer waits for the disk.
+    /// Whether the producer waits for the disk and the slaves.
     wait: bool,
 }
 
@@ -254,13 +255,18 @@ impl Admitted<'_> {
     }
 }
 
-/// Appends what the turn gathered and answers, at once or when the disk has it.
+/// Appends what the turn gathered and answers, at once or when the disk and the slaves have it.
 pub(crate) fn turn_end(state: &Arc<State>, connection: &Arc<Connection>, turn: &mut Turn) {
     if turn.batch.is_empty() {
         turn.ids.clear();
         return;
     }
-    match state.store.append(&mut turn.batch) {
+    let appended = if state.takes_writes() {
+        state.store.append(&mut turn.batch).map_err(Refusal::from)
+    } else {
+        Err(Refusal::Leaving { broker: state.config.name.clone() })
+    };
+    match appended {
         Ok(()) => {
             let results = turn.batch.results();
             let end = results.last().map_or(0, |last| last.log_offset.0 + u64::from(last.size));
@@ -273,9 +279,8 @@ pub(crate) fn turn_end(state: &Arc<State>, connection: &Arc<Connection>, turn: &
                 answer_when_confirmed(state, connection, &sends, LogOffset(end));
             }
         }
-        Err(error) => {
+        Err(refusal) => {
             state.stats.put_failed(turn.batch.len());
-            let refusal = Refusal::from(error);
             for send in &turn.sends {
                 refuse(connection, send.ticket, &refusal, &Stamp(state));
             }
@@ -300,17 +305,9 @@ fn answer_when_confirmed(
     let (results, ids) = (stored.results.to_vec(), stored.ids.to_owned());
     let (state, connection_) = (Arc::clone(state), Arc::clone(connection));
     connection.spawn(first.ticket, async move {
-        let timeout = Duration::from_millis(state.config.flush_timeout_ms);
         let stored = Stored { sends: &later, results: &results, ids: &ids };
-        match tokio::time::timeout(timeout, state.store.wait_confirmed(end)).await {
-            Ok(Ok(())) => stored.answer(&state, &connection_, None),
-            Err(_) => {
-                let late = "stored, but the disk did not confirm it in time";
-                stored.answer(&state, &connection_, Some(late));
-            }
-            // It is in the log, and a later start may find it there: neither a yes nor a no.
-            Ok(Err(poison)) => stored.answer(&state, &connection_, Some(&poison.to_string())),
-        }
+        let outcome = confirm::records(&state, end).await;
+        stored.answer(&state, &connection_, outcome.err().as_ref());
     });
 }
 
@@ -322,12 +319,11 @@ struct Stored<'a> {
 }
 
 impl Stored<'_> {
-    /// `unconfirmed` says why it is not known whether the disk has the messages.
-    fn answer(&self, state: &State, connection: &Connection, unconfirmed: Option<&str>) {
-        let code = match unconfirmed {
-            None => ResponseCode::SUCCESS,
-            Some(_) => ResponseCode::FLUSH_DISK_TIMEOUT,
-        };
+    /// `unconfirmed` says why it is not known whether the messages are as safe as promised.
+    fn answer(&self, state: &State, connection: &Connection, unconfirmed: Option<&Unconfirmed>) {
+        let code = unconfirmed.map_or(ResponseCode::SUCCESS, Unconfirmed::code);
+        let remark = unconfirmed.map(Unconfirmed::to_string);
+        let remark = remark.as_deref();
         let mut message_ids = String::new();
         for send in self.sends {
             let records = self.results.get(send.records.clone()).unwrap_or_default();
@@ -344,7 +340,7 @@ impl Stored<'_> {
                 queue_offset: records.first().map_or(0, |record| record.queue_offset.0),
                 transaction_id: self.ids.get(send.id.clone()).unwrap_or_default(),
             };
-            connection.reply(send.ticket, code, unconfirmed, &(header, Stamp(state)), Body::Empty);
+            connection.reply(send.ticket, code, remark, &(header, Stamp(state)), Body::Empty);
         }
     }
 }
@@ -369,7 +365,7 @@ impl Encode for Sent<'_> {
 }
 
 /// What every answer to a send carries, errors too: Java clients read it unasked.
-struct Stamp<'a>(&'a State);
+pub(super) struct Stamp<'a>(pub(super) &'a State);
 
 impl Encode for Stamp<'_> {
     fn encode(&self, fields: &mut FieldWriter<'_>) {

@@ -17,7 +17,7 @@ use protocol::{
 use storage::{Boundary, QueueOffset, ReadError, Topic, bodies};
 
 use super::reply::{Answer, Handled, Refusal};
-use crate::{state::State, stats::per_second, topics};
+use crate::{confirm, state::State, stats::per_second, topics};
 
 /// Most queues of one topic.
 const QUEUES_MAX: i32 = 65_536;
@@ -53,7 +53,15 @@ pub(super) async fn create(state: Arc<State>, frame: Frame) -> Handled {
     drop(creating);
     tracing::info!(topic = topic.config.name, config = ?topic.config, "topic created or changed");
     state.registrar.publish(&topic).await;
-    Ok(Answer::done())
+    Ok(changed(&state, "topic", header.topic).await)
+}
+
+/// The answer to a change that was made: success when as many slaves have it as it takes.
+pub(super) async fn changed(state: &State, kind: &str, name: &str) -> Answer {
+    match confirm::change(state, &format!("{kind} {name}")).await {
+        Ok(()) => Answer::done(),
+        Err(reason) => Answer::done().with_code(reason.code(), reason.to_string()),
+    }
 }
 
 fn queue_count(field: &'static str, count: i32) -> Result<u32, Refusal> {
@@ -124,6 +132,7 @@ pub(super) async fn delete(state: Arc<State>, frame: Frame) -> Handled {
         state.store.delete_topic(header.topic).await?;
         state.progress.forget_topic(topic.id);
         tracing::info!(topic = header.topic, "topic deleted");
+        return Ok(changed(&state, "topic", header.topic).await);
     }
     Ok(Answer::done())
 }

@@ -188,6 +188,14 @@ request_codes! {
     BrokerHeartbeat = 904 => Cluster,
     /// Name server to broker: another member of its group has the lowest id now.
     NotifyMinBrokerIdChange = 905 => Cluster,
+    /// Broker to broker: who is the master of a broker name, and of which epoch.
+    ExchangeBrokerHaInfo = 906 => Cluster,
+    /// Read how far the slaves of a master are, or a slave itself.
+    GetBrokerHaStatus = 907 => Inspect,
+    /// Make a slave the master. Not RocketMQ's.
+    PromoteBroker = 30_001 => Administer,
+    /// Make a master a slave. Not RocketMQ's.
+    DemoteBroker = 30_002 => Administer,
 }
 
 macro_rules! response_codes {

@@ -9,6 +9,7 @@
 pub mod cluster;
 pub mod config_file;
 pub mod group;
+pub mod ha;
 pub mod heartbeat;
 pub mod kv;
 pub mod lock;

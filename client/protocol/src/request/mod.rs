@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod group;
+pub mod ha;
 pub mod heartbeat;
 pub mod kv;
 pub mod offset;
