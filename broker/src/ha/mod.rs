@@ -6,6 +6,16 @@
 
 #![allow(dead_code, reason = "the broker begins to use it with the role of a store")]
 
+mod acker;
+mod acks;
+mod frame;
+mod plan;
+mod replica;
+mod sending;
+mod session;
+mod sink;
+mod source;
+
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use storage::Store;

@@ -1,0 +1,90 @@
+//! What a slave says during a session: what it has, and what was committed on it.
+
+use super::{
+    frame::{Ack, Body, Frame, Offsets},
+    replica::{Slave, StoreError},
+    session::{Count, HEARTBEAT_MS},
+    sink::Follower,
+};
+
+/// How often the index is made durable where the master waits for it, and where it does not.
+const SYNC_MS: u64 = 20;
+const SYNC_LAZY_MS: u64 = 1_000;
+/// How often offsets that were committed here are told, and how many in a frame.
+const OFFSETS_MS: u64 = 5_000;
+const OFFSETS_PER_FRAME: usize = 1_000;
+
+/// What a slave says during a session.
+#[derive(Debug)]
+pub(crate) struct Acker {
+    count: Count,
+    durable: bool,
+    sent: Option<Ack>,
+    sent_ms: u64,
+    synced_ms: u64,
+    offsets_ms: Option<u64>,
+}
+
+impl Acker {
+    /// For the session of this follower.
+    pub(crate) fn new<S: Slave>(follower: &Follower<S>, now_ms: u64) -> Self {
+        Self {
+            count: Count::new(follower.epoch()),
+            durable: follower.durable(),
+            sent: None,
+            sent_ms: now_ms,
+            synced_ms: now_ms,
+            offsets_ms: None,
+        }
+    }
+
+    /// What is to be sent now. Makes the index durable when that is due.
+    ///
+    /// # Errors
+    /// The store has failed.
+    pub(crate) fn poll(
+        &mut self,
+        store: &impl Slave,
+        known_epoch: u64,
+        now_ms: u64,
+    ) -> Result<Vec<Frame>, StoreError> {
+        let mut frames = Vec::new();
+        self.ack(store, known_epoch, now_ms, &mut frames);
+        let every_ms = if self.durable { SYNC_MS } else { SYNC_LAZY_MS };
+        let position = store.position();
+        if position.sequence > position.durable_sequence
+            && now_ms.saturating_sub(self.synced_ms) >= every_ms
+        {
+            store.sync_index()?;
+            self.synced_ms = now_ms;
+            self.ack(store, known_epoch, now_ms, &mut frames);
+        }
+        if self.offsets_ms.is_none_or(|at| now_ms.saturating_sub(at) >= OFFSETS_MS) {
+            self.offsets_ms = Some(now_ms);
+            for pending in store.pending_offsets().chunks(OFFSETS_PER_FRAME) {
+                let offsets = Offsets { pending: pending.to_vec() };
+                frames.push(self.count.next(Body::Offsets(offsets)));
+            }
+        }
+        Ok(frames)
+    }
+
+    fn ack(&mut self, store: &impl Slave, epoch: u64, now_ms: u64, frames: &mut Vec<Frame>) {
+        let position = store.position();
+        let ack = Ack {
+            // After the position, which it is never less than.
+            taken: store.received(),
+            received: position.appended,
+            durable: position.flushed,
+            sequence: position.sequence,
+            durable_sequence: position.durable_sequence,
+            epoch,
+        };
+        let due = now_ms.saturating_sub(self.sent_ms) >= HEARTBEAT_MS;
+        if due || self.sent != Some(ack) {
+            self.sent = Some(ack);
+            self.sent_ms = now_ms;
+            frames.push(self.count.next(Body::Ack(ack)));
+        }
+    }
+}

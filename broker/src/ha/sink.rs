@@ -1,0 +1,407 @@
+//! The slave's side of one session: what it says of itself, what it does with the master's frames,
+//! and what it acknowledges. No socket, no thread, no clock.
+
+use std::collections::VecDeque;
+
+use bytes::BytesMut;
+
+use super::{
+    frame::{
+        self, Body, FamilyId, Frame, Hello, LogBytes, LogDigest, LogPlan, SnapshotBegin, WalDelta,
+        Welcome,
+    },
+    replica::{Delta, Epoch, Identity, LogPiece, Slave, Stage, StateDigest, StoreError, Work},
+    session::{Count, SILENCE_MAX_MS, SessionEnd},
+};
+
+/// How much of its log's end a slave tells the CRC of.
+const TAIL_BYTES: u64 = 1 << 20;
+/// Largest batch that is put together of parts.
+const BATCH_MAX_BYTES: u64 = 256 << 20;
+/// Digests of the log that wait for the end of a record.
+const DIGESTS_MAX: usize = 64;
+/// Who a slave is.
+#[derive(Clone, Debug)]
+pub(crate) struct Who {
+    /// Its cluster.
+    pub(crate) cluster: String,
+    /// Its name.
+    pub(crate) broker_name: String,
+    /// Its number.
+    pub(crate) broker_id: u64,
+}
+
+/// Why a session ends, as its slave sees it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FollowEnd {
+    /// Work is planned that needs the store closed.
+    #[error("the store must be opened anew: {0}")]
+    Reopen(String),
+    /// The master does not take this slave.
+    #[error("the master refuses this slave: {reason}")]
+    Refused {
+        /// [`super::plan::Code`].
+        code: u32,
+        /// The same in words.
+        reason: String,
+    },
+    /// The peer is not the newest master any more.
+    #[error("its epoch is {theirs}, but {seen} was seen: it is not the master any more")]
+    OldMaster {
+        /// Its epoch.
+        theirs: u64,
+        /// What was seen.
+        seen: u64,
+    },
+    /// A frame that does not fit into the session.
+    #[error(transparent)]
+    Frame(#[from] SessionEnd),
+    /// The master breaks the protocol.
+    #[error("the master breaks the protocol: {0}")]
+    Protocol(String),
+    /// What is stored here is not what the master has.
+    #[error("this store differs from the master's: {0}; it is replaced by the master's")]
+    Diverged(String),
+    /// The store does not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The master was not heard.
+    #[error("the master was silent for {silent_ms} ms")]
+    Silent {
+        /// For how long.
+        silent_ms: u64,
+    },
+}
+
+fn protocol<T>(what: impl Into<String>) -> Result<T, FollowEnd> {
+    Err(FollowEnd::Protocol(what.into()))
+}
+
+/// What a slave says first.
+///
+/// # Errors
+/// The store cannot be read.
+pub(crate) fn hello(store: &impl Slave, who: &Who, diverged: bool) -> Result<Hello, StoreError> {
+    let Identity { store_id, epochs, families } = store.identity()?;
+    let position = store.position();
+    let tail_to = position.appended;
+    let tail_from = tail_to.saturating_sub(TAIL_BYTES).max(position.log_min);
+    let stage = store.staged()?;
+    Ok(Hello {
+        version: frame::VERSION,
+        cluster: who.cluster.clone(),
+        broker_name: who.broker_name.clone(),
+        broker_id: who.broker_id,
+        store_id,
+        seen_epoch: store.seen_epoch()?,
+        epochs,
+        log_min: position.log_min,
+        received: store.received(),
+        sequence: position.sequence,
+        index_end: position.index_end,
+        families: families.into_iter().map(|(name, id)| FamilyId { name, id }).collect(),
+        tail_from,
+        tail_to,
+        tail_crc: store.log_crc(tail_from, tail_to)?,
+        snapshot_id: stage.as_ref().map_or(0, Stage::id),
+        have: stage.map(|stage| stage.have()).unwrap_or_default(),
+        diverged,
+    })
+}
+
+/// What is done with the master's frames.
+pub(crate) struct Follower<S: Slave> {
+    count: Count,
+    heard_ms: u64,
+    known_epoch: u64,
+    mode: Mode<S>,
+    durable: bool,
+}
+
+enum Mode<S: Slave> {
+    Stream(Stream),
+    Prepare { log: LogPlan, stage: Option<(S::Stage, SnapshotBegin)> },
+}
+
+/// What the stream has brought in part.
+#[derive(Default)]
+struct Stream {
+    /// Epochs whose row is not here.
+    missing: VecDeque<Epoch>,
+    /// The beginning of a batch, and its first frame.
+    batch: Option<(WalDelta, BytesMut)>,
+    /// Digests of what is not complete.
+    digests: VecDeque<LogDigest>,
+}
+
+impl<S: Slave> Follower<S> {
+    /// Takes the master's answer to `hello`.
+    ///
+    /// # Errors
+    /// The session must end; [`FollowEnd::Reopen`] is a part of the plan.
+    pub(crate) fn welcomed(
+        store: &S,
+        hello: &Hello,
+        frame: Frame,
+        now_ms: u64,
+    ) -> Result<Self, FollowEnd> {
+        let epoch = frame.epoch;
+        let welcome = match frame.body {
+            Some(Body::Welcome(welcome)) => welcome,
+            Some(Body::Refuse(refuse)) => {
+                return Err(FollowEnd::Refused { code: refuse.code, reason: refuse.reason });
+            }
+            _ => return protocol("it answers with neither a welcome nor a refusal"),
+        };
+        check_master(hello, epoch, &welcome)?;
+        let Some(log) = welcome.log else { return protocol("a welcome without a plan") };
+        if epoch > hello.seen_epoch {
+            store.remember_epoch(epoch)?;
+        }
+        let known_epoch = hello.epochs.last().map_or(0, |epoch| epoch.number);
+        let mode = match (log, welcome.snapshot) {
+            (LogPlan::Keep(from), false) => {
+                if (from, welcome.sequence) != (hello.received, hello.sequence) {
+                    return protocol("the stream would not begin where this store ends");
+                }
+                // The rows of the epochs must not be lost when the log of theirs is kept.
+                store.sync_index()?;
+                Mode::Stream(Stream { missing: welcome.newer_epochs.into(), ..Stream::default() })
+            }
+            (log, true) => Mode::Prepare { log, stage: None },
+            (log, false) => return Err(reopen(store, log, None)),
+        };
+        let count = Count::new(epoch);
+        Ok(Self { count, heard_ms: now_ms, known_epoch, mode, durable: welcome.durable })
+    }
+
+    /// Whether the master's log is being followed.
+    pub(crate) fn streams(&self) -> bool {
+        matches!(self.mode, Mode::Stream(_))
+    }
+
+    /// The master's epoch.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.count.epoch
+    }
+
+    /// Newest epoch whose row the disk has.
+    pub(crate) fn known_epoch(&self) -> u64 {
+        self.known_epoch
+    }
+
+    /// Whether the master waits for what is durable.
+    pub(crate) fn durable(&self) -> bool {
+        self.durable
+    }
+
+    /// Time has passed without a frame.
+    ///
+    /// # Errors
+    /// Too much of it.
+    pub(crate) fn tick(&self, now_ms: u64) -> Result<(), FollowEnd> {
+        let silent_ms = now_ms.saturating_sub(self.heard_ms);
+        if silent_ms > SILENCE_MAX_MS { Err(FollowEnd::Silent { silent_ms }) } else { Ok(()) }
+    }
+
+    /// Does what a frame says.
+    ///
+    /// # Errors
+    /// The session must end.
+    pub(crate) fn receive(
+        &mut self,
+        store: &S,
+        frame: Frame,
+        now_ms: u64,
+    ) -> Result<(), FollowEnd> {
+        self.count.check(&frame)?;
+        self.heard_ms = now_ms;
+        let Some(body) = frame.body else { return protocol("a frame without contents") };
+        match (&mut self.mode, body) {
+            (_, Body::Heartbeat(_)) => Ok(()),
+            (Mode::Stream(stream), Body::Log(log)) => stream.log(store, log),
+            (Mode::Stream(stream), Body::Delta(delta)) => {
+                if let Some(known) = stream.delta(store, delta)? {
+                    self.known_epoch = known;
+                }
+                Ok(())
+            }
+            (Mode::Stream(_), Body::Confirm(to)) => {
+                store.set_master_confirmed(to);
+                Ok(())
+            }
+            (Mode::Stream(_), Body::State(theirs)) => compare_state(store, theirs),
+            (Mode::Stream(stream), Body::LogDigest(digest)) => stream.digest(store, digest),
+            (Mode::Prepare { stage, .. }, Body::SnapshotBegin(begin)) => {
+                check_names(&begin)?;
+                *stage = Some((store.stage(begin.id)?, begin));
+                Ok(())
+            }
+            (Mode::Prepare { stage: Some((stage, begin)), .. }, Body::SnapshotBytes(part)) => {
+                if !begin.files.iter().any(|file| file.name == part.file) {
+                    return protocol(format!("{:?} is no file of the snapshot", part.file));
+                }
+                Ok(stage.write(&part.file, part.offset, &part.bytes).map_err(StoreError::from)?)
+            }
+            (Mode::Prepare { log, stage: Some((stage, begin)) }, Body::SnapshotEnd(_)) => {
+                stage.finish(&begin.files).map_err(StoreError::from)?;
+                Err(reopen(store, *log, Some(begin.id)))
+            }
+            _ => protocol("a frame that does not belong here"),
+        }
+    }
+}
+
+/// Notes what must happen while the store is closed.
+fn reopen(store: &impl Slave, log: LogPlan, install_snapshot: Option<u64>) -> FollowEnd {
+    let mut work = Work { install_snapshot, ..Work::default() };
+    let mut what = match log {
+        LogPlan::Keep(_) => String::new(),
+        LogPlan::Cut(at) => {
+            work.cut_log_at = Some(at);
+            format!("its log is cut at {at}; ")
+        }
+        LogPlan::Restart(at) => {
+            work.restart_log_at = Some(at);
+            format!("its log begins anew at {at}; ")
+        }
+    };
+    if let Some(id) = install_snapshot {
+        what += &format!("its index is the master's snapshot {id:016x}; ");
+    }
+    match store.plan(work) {
+        Ok(()) => FollowEnd::Reopen(what.trim_end_matches("; ").to_owned()),
+        Err(error) => error.into(),
+    }
+}
+
+fn check_master(hello: &Hello, epoch: u64, welcome: &Welcome) -> Result<(), FollowEnd> {
+    if welcome.version != frame::VERSION {
+        return protocol(format!("it speaks version {}", welcome.version));
+    }
+    let known = hello.epochs.last().map_or(0, |epoch| epoch.number);
+    let seen = hello.seen_epoch.max(known);
+    if epoch < seen {
+        return Err(FollowEnd::OldMaster { theirs: epoch, seen });
+    }
+    if welcome.store_id == 0 || (hello.store_id != 0 && hello.store_id != welcome.store_id) {
+        return protocol(format!("its store is {:016x}", welcome.store_id));
+    }
+    Ok(())
+}
+
+/// A name is the name of a file, nothing else.
+fn check_names(begin: &SnapshotBegin) -> Result<(), FollowEnd> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let fine = |name: &str| {
+        (1..=255).contains(&name.len()) && name.chars().all(plain) && !name.starts_with('.')
+    };
+    match begin.files.iter().find(|file| !fine(&file.name)) {
+        Some(file) => protocol(format!("{:?} is no name of a snapshot's file", file.name)),
+        None => Ok(()),
+    }
+}
+
+fn compare_state(store: &impl Slave, theirs: StateDigest) -> Result<(), FollowEnd> {
+    let ours = store.state_digest()?;
+    if ours.sequence != theirs.sequence {
+        let (ours, theirs) = (ours.sequence, theirs.sequence);
+        return protocol(format!("a digest at change {theirs} while this store is at {ours}"));
+    }
+    if ours == theirs {
+        Ok(())
+    } else {
+        diverged(
+            store,
+            format!("rows at change {}: {ours:?}, the master has {theirs:?}", ours.sequence),
+        )
+    }
+}
+
+fn diverged(store: &impl Slave, what: String) -> Result<(), FollowEnd> {
+    store.stop_serving(&what);
+    Err(FollowEnd::Diverged(what))
+}
+
+impl Stream {
+    fn log(&mut self, store: &impl Slave, log: LogBytes) -> Result<(), FollowEnd> {
+        let LogBytes { offset, segment_base, segment_bytes, bytes } = log;
+        let end = offset.checked_add(bytes.len() as u64);
+        if let Some(epoch) = self.missing.front()
+            && end.is_none_or(|end| end > epoch.log_start)
+        {
+            let Epoch { number, log_start, .. } = epoch;
+            return protocol(format!(
+                "log up to {end:?} before the row of epoch {number}, which begins at {log_start}"
+            ));
+        }
+        store.receive_log(&LogPiece { offset, segment_base, segment_bytes, bytes })?;
+        self.compare_log(store)
+    }
+
+    /// Returns the newest epoch if its row has come, and is durable.
+    fn delta(&mut self, store: &impl Slave, part: WalDelta) -> Result<Option<u64>, FollowEnd> {
+        let rest = part.rest_bytes;
+        let (first, mut batch) = match self.batch.take() {
+            Some((first, _)) if first.first_sequence != part.first_sequence => {
+                return protocol("a batch is not complete and the next one begins");
+            }
+            Some(begun) => begun,
+            None if rest > BATCH_MAX_BYTES => {
+                return protocol(format!("{rest} bytes of one batch"));
+            }
+            None if rest == 0 => {
+                let WalDelta { first_sequence, last_sequence, needs, batch, .. } = part;
+                store.apply(&Delta { first_sequence, last_sequence, needs, batch })?;
+                return self.look_for_epochs(store);
+            }
+            None => (WalDelta { batch: bytes::Bytes::new(), ..part }, BytesMut::new()),
+        };
+        if batch.len() as u64 + part.batch.len() as u64 + rest > BATCH_MAX_BYTES + rest.min(1) {
+            return protocol("the parts of a batch are longer than announced");
+        }
+        batch.extend_from_slice(&part.batch);
+        if rest > 0 {
+            self.batch = Some((first, batch));
+            return Ok(None);
+        }
+        let WalDelta { first_sequence, last_sequence, needs, .. } = first;
+        store.apply(&Delta { first_sequence, last_sequence, needs, batch: batch.freeze() })?;
+        self.look_for_epochs(store)
+    }
+
+    fn look_for_epochs(&mut self, store: &impl Slave) -> Result<Option<u64>, FollowEnd> {
+        let Some(next) = self.missing.front() else { return Ok(None) };
+        let newest = store.identity()?.newest();
+        if newest < next.number {
+            return Ok(None);
+        }
+        // Before a byte of the epoch is taken: a power cut may keep the bytes and lose the row.
+        store.sync_index()?;
+        while self.missing.pop_front_if(|epoch| epoch.number <= newest).is_some() {}
+        Ok(Some(newest))
+    }
+
+    fn digest(&mut self, store: &impl Slave, digest: LogDigest) -> Result<(), FollowEnd> {
+        if digest.from >= digest.to || self.digests.len() >= DIGESTS_MAX {
+            return protocol("digests of the log that cannot be compared");
+        }
+        self.digests.push_back(digest);
+        self.compare_log(store)
+    }
+
+    fn compare_log(&mut self, store: &impl Slave) -> Result<(), FollowEnd> {
+        while let Some(LogDigest { from, to, crc }) = self.digests.front().copied() {
+            let position = store.position();
+            if to > position.appended {
+                return Ok(());
+            }
+            self.digests.pop_front();
+            // What retention has removed meanwhile needs no comparison.
+            if from >= position.log_min && store.log_crc(from, to)? != crc {
+                return diverged(store, format!("the log from {from} to {to}"));
+            }
+        }
+        Ok(())
+    }
+}
