@@ -13,9 +13,9 @@ use protocol::{
 use crate::{DataVersion, OpenError, file::failed};
 
 /// Names of the files in `config/`.
-pub(super) const TOPICS: &str = "topics.json";
-pub(super) const GROUPS: &str = "subscriptionGroup.json";
-pub(super) const OFFSETS: &str = "consumerOffset.json";
+pub(crate) const TOPICS: &str = "topics.json";
+pub(crate) const GROUPS: &str = "subscriptionGroup.json";
+pub(crate) const OFFSETS: &str = "consumerOffset.json";
 pub(super) const DELAYS: &str = "delayOffset.json";
 
 /// The three files; what does not exist is empty.
@@ -55,7 +55,10 @@ impl Files {
 }
 
 /// Reads a file or, as RocketMQ does, its copy when it is missing, empty or damaged.
-pub(super) fn read<T>(
+///
+/// # Errors
+/// Both are damaged, or one cannot be read.
+pub(crate) fn read<T>(
     dir: &Path,
     name: &str,
     decode: impl Fn(&[u8]) -> Result<T, JsonError>,
@@ -80,7 +83,7 @@ pub(super) fn read<T>(
     reason.map_or(Ok(None), |(path, reason)| Err(OpenError::Adopt { path, reason }))
 }
 
-pub(super) fn version(of: body::DataVersion) -> DataVersion {
+pub(crate) fn version(of: body::DataVersion) -> DataVersion {
     DataVersion { counter: of.counter, state_version: of.state_version, timestamp: of.timestamp }
 }
 

@@ -9,7 +9,7 @@
 
 mod check;
 mod export;
-mod files;
+pub(crate) mod files;
 mod java_queue;
 mod scan;
 mod spacer;
@@ -67,18 +67,6 @@ pub(crate) fn begin(config: &Config, index: &Index) -> Result<bool, OpenError> {
     let files = Files::read(store)?;
     refuse_rocksdb_config(store)?;
     tracing::info!(store = %store.display(), "taking over a store of RocketMQ; reading its log");
-    fill(config, index, files).map(|()| true)
-}
-
-/// As [`begin`], also from files that we have written: for an index that is lost.
-///
-/// # Errors
-/// As [`begin`].
-pub(crate) fn restore(config: &Config, index: &Index) -> Result<bool, OpenError> {
-    let files = Files::read(&config.path)?;
-    if files.is_empty() {
-        return Ok(false);
-    }
     fill(config, index, files).map(|()| true)
 }
 

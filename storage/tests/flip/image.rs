@@ -1,10 +1,11 @@
 //! Stores to flip bits in: one that was closed, one that was killed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fmt, fs, io,
     ops::Range,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -23,6 +24,9 @@ const QUEUES: u32 = 4;
 const MESSAGES: u32 = 2_000;
 /// The watermark of the killed store says that so many are durable.
 const DURABLE: u32 = 1_500;
+
+/// RocksDB writes its log in blocks.
+const WAL_BLOCK_BYTES: usize = 32 << 10;
 
 /// What a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,42 +76,66 @@ pub(crate) struct Image {
     pub(crate) clock: Clock,
     pub(crate) sent: Vec<Sent>,
     pub(crate) state: State,
+    /// As `config/*.json` have it.
+    exported: State,
     /// What the watermark says.
     pub(crate) durable: u64,
     files: BTreeMap<Kind, Vec<(PathBuf, Range<u64>)>>,
 }
 
-/// Topics, groups and consumer offsets.
+/// Topics, groups and consumer offsets: what it is to what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct State {
-    topics: BTreeMap<String, (u32, String)>,
-    groups: BTreeMap<String, String>,
-    offsets: BTreeMap<(String, u32, u32), u64>,
+pub(crate) struct State(BTreeMap<String, String>);
+
+/// A row that is not as it was.
+#[derive(Clone, Debug)]
+pub(crate) struct Differing {
+    row: String,
+    found: Option<String>,
+    expected: Option<String>,
+}
+
+impl fmt::Display for Differing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is {:?} instead of {:?}", self.row, self.found, self.expected)
+    }
 }
 
 impl State {
     /// # Errors
     /// What cannot be read.
     pub(crate) fn of(store: &Store) -> Result<Self, String> {
-        let topics = store.topics();
-        let groups = store.groups();
-        let mut offsets = BTreeMap::new();
-        for group in &groups {
-            let of_group =
-                store.offsets_of_group(&group.name).map_err(|error| error.to_string())?;
-            for (topic, queue, offset) in of_group {
-                offsets.insert((group.name.clone(), topic.0, queue), offset.0);
+        let mut rows = BTreeMap::new();
+        let mut names = BTreeMap::new();
+        for topic in store.topics() {
+            let name = &topic.config.name;
+            rows.insert(format!("topic {name}"), format!("{:?}", topic.config));
+            names.insert(topic.id, name.clone());
+        }
+        for group in store.groups() {
+            let name = &group.name;
+            rows.insert(format!("group {name}"), format!("{group:?}"));
+            for (topic, queue, offset) in
+                store.offsets_of_group(name).map_err(|error| error.to_string())?
+            {
+                let topic = names.get(&topic).map_or("nothing", String::as_str);
+                rows.insert(format!("offset {name} {topic} {queue}"), offset.to_string());
             }
         }
-        let topic = |topic: &Arc<Topic>| {
-            (topic.config.name.clone(), (topic.id.0, format!("{:?}", topic.config)))
-        };
-        let group = |group: &Arc<GroupConfig>| (group.name.clone(), format!("{group:?}"));
-        Ok(Self {
-            topics: topics.iter().map(topic).collect(),
-            groups: groups.iter().map(group).collect(),
-            offsets,
-        })
+        Ok(Self(rows))
+    }
+
+    /// What `found` has otherwise.
+    pub(crate) fn differing(&self, found: &Self) -> Vec<Differing> {
+        let rows: BTreeSet<_> = self.0.keys().chain(found.0.keys()).collect();
+        rows.into_iter()
+            .filter(|row| self.0.get(*row) != found.0.get(*row))
+            .map(|row| Differing {
+                row: row.clone(),
+                found: found.0.get(row).cloned(),
+                expected: self.0.get(row).cloned(),
+            })
+            .collect()
     }
 }
 
@@ -137,6 +165,31 @@ impl Image {
     }
 }
 
+impl Image {
+    /// Whether a row was lost with the place of the write-ahead log that was hit, and is as
+    /// `config/*.json` have it, which were written before. RocksDB passes over the rest of a block of
+    /// its log when it meets damage, and over a batch that the block begins or ends.
+    pub(crate) fn may_be_outdated(&self, place: &Place, differing: &Differing) -> bool {
+        if place.kind != Kind::Wal
+            || self.exported.0.get(&differing.row) != differing.found.as_ref()
+        {
+            return false;
+        }
+        // Topics that have messages are in the log too.
+        let mut words = differing.row.split(' ');
+        let name = match (words.next(), words.next()) {
+            (Some("group" | "offset"), Some(group)) => group,
+            (Some("topic"), Some("Empty")) => "Empty",
+            _ => return false,
+        };
+        let wal = fs::read(self.path.join(&place.file)).unwrap();
+        let block = usize::try_from(place.at).unwrap() / WAL_BLOCK_BYTES;
+        let from = block.saturating_sub(1) * WAL_BLOCK_BYTES;
+        let near = &wal[from..wal.len().min((block + 2) * WAL_BLOCK_BYTES)];
+        near.windows(name.len()).any(|text| text == name.as_bytes())
+    }
+}
+
 /// Makes both stores in `root`.
 pub(crate) fn make(root: &Path) -> Vec<Image> {
     let mut config = Config::new(root.join("made"));
@@ -149,15 +202,29 @@ pub(crate) fn make(root: &Path) -> Vec<Image> {
     config.disk_force_clean_percent = 100;
     config.disk_refuse_percent = 100;
     config.retention_interval_ms = 3_600_000;
-    let (clock, _) = Clock::manual(1_700_000_000_000);
+    let (clock, hand) = Clock::manual(1_700_000_000_000);
     let mut sent = Vec::new();
     let store = Store::open(config.clone(), clock.clone()).unwrap();
     begin(&store);
     send(&store, MESSAGES / 2, &mut sent);
+    wait(store.delete_topic("Gone")).unwrap();
+    wait(store.delete_group("Gone", true)).unwrap();
     store.close();
-    // Opening writes the index to tables.
+    let before = exported_at(&config.path);
+    // Opening writes the index to tables, and config/*.json.
     let store = Store::open(config.clone(), clock.clone()).unwrap();
-    send(&store, DURABLE - 1, &mut sent);
+    while exported_at(&config.path) == before {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let exported = State::of(&store).unwrap();
+    hand.advance(1_000);
+    put_topic(&store, TOPICS);
+    let empty = TopicConfig { name: "Empty".to_owned(), ..config_of(0) };
+    wait(store.put_topic(empty)).unwrap();
+    for (stage, until) in (1..).zip([DURABLE / 2, DURABLE / 4 * 3, DURABLE - 1]) {
+        go_on(&store, stage);
+        send(&store, until, &mut sent);
+    }
     std::thread::sleep(Duration::from_millis(1_100));
     send(&store, DURABLE, &mut sent);
     let durable = sent.last().map(|sent| sent.log_offset + sent.record.len() as u64).unwrap();
@@ -177,22 +244,15 @@ pub(crate) fn make(root: &Path) -> Vec<Image> {
             let files = files(&path, end);
             let (config, clock) = (config.clone(), clock.clone());
             let (sent, state) = (sent.clone(), state.clone());
-            Image { name, path, config, clock, sent, state, durable, files }
+            let exported = if name == "killed" { &exported } else { &state }.clone();
+            Image { name, path, config, clock, sent, state, exported, durable, files }
         })
         .into()
 }
 
 fn begin(store: &Store) {
     for number in 0..TOPICS {
-        let name = format!("T{number}");
-        let config = TopicConfig {
-            name,
-            read_queues: QUEUES,
-            write_queues: QUEUES,
-            perm: 6,
-            ..Default::default()
-        };
-        let topic = wait(store.put_topic(config)).unwrap();
+        let topic = put_topic(store, number);
         for group in ["G1", "G2"] {
             wait(store.put_group(GroupConfig::new(group))).unwrap();
             for queue in 0..QUEUES {
@@ -200,46 +260,91 @@ fn begin(store: &Store) {
             }
         }
     }
+    // What is deleted stays deleted, whatever is lost.
+    let config = TopicConfig { name: "Gone".to_owned(), ..config_of(0) };
+    let topic = wait(store.put_topic(config)).unwrap();
+    wait(store.put_group(GroupConfig::new("Gone"))).unwrap();
+    store.commit_offset("Gone", &topic, 0, QueueOffset(0));
+    append(store, &topic, 0, 0);
+}
+
+fn config_of(number: u32) -> TopicConfig {
+    TopicConfig {
+        name: format!("T{number}"),
+        read_queues: QUEUES,
+        write_queues: QUEUES,
+        perm: 6,
+        ..Default::default()
+    }
+}
+
+fn put_topic(store: &Store, number: u32) -> Arc<Topic> {
+    wait(store.put_topic(config_of(number))).unwrap()
+}
+
+/// What only the write-ahead log has: a group goes on, another one begins. All of it is durable, as
+/// groups are when they are there.
+fn go_on(store: &Store, stage: u32) {
+    let topic = store.topic("T0").unwrap();
+    let group = format!("Late{stage}");
+    for queue in 0..QUEUES {
+        store.commit_offset("G1", &topic, queue, QueueOffset(u64::from(queue + 10 * stage)));
+        store.commit_offset(&group, &topic, queue, QueueOffset(u64::from(queue + stage)));
+    }
+    wait(store.put_group(GroupConfig::new(group))).unwrap();
+}
+
+/// Tells one version of the exported consumer offsets from the next.
+fn exported_at(path: &Path) -> u64 {
+    fs::metadata(path.join("config/consumerOffset.json")).map_or(0, |found| found.ino())
 }
 
 fn send(store: &Store, until: u32, sent: &mut Vec<Sent>) {
-    let topics: Vec<_> = (0..TOPICS).map(|n| store.topic(&format!("T{n}")).unwrap()).collect();
-    let host = "127.0.0.1:10911".parse().unwrap();
-    let mut batch = AppendBatch::default();
+    let topics: Vec<_> = (0..).map_while(|n| store.topic(&format!("T{n}"))).collect();
+    let count = u32::try_from(topics.len()).unwrap();
     while sent.len() < until as usize {
         let number = u32::try_from(sent.len()).unwrap();
-        let (topic, queue) = (number % TOPICS, number / TOPICS % QUEUES);
-        let key = format!("k{number}");
-        let body = format!("body of {number}, ").repeat(number as usize % 17 + 1);
-        let mut properties = String::new();
-        property::push(&mut properties, property::KEYS, &key);
-        property::push(&mut properties, property::TAGS, "tag");
-        property::push(&mut properties, property::UNIQ_KEY, &format!("{number:032X}"));
-        let record = NewRecord {
-            topic: "",
-            queue_id: 0,
-            flag: 0,
-            sys_flag: 0,
-            born_timestamp: 1_700_000_000_000,
-            born_host: host,
-            store_host: host,
-            reconsume_times: 0,
-            prepared_transaction_offset: 0,
-            body: body.as_bytes(),
-            properties: &[&properties],
-        };
-        batch.clear();
-        batch.push(&topics[topic as usize], queue, &record).unwrap();
-        while let Err(error) = store.append(&mut batch) {
-            assert!(matches!(error, AppendError::Busy { .. }), "{error}");
-            std::thread::yield_now();
-        }
-        let result = batch.results()[0];
-        let end = LogOffset(result.log_offset.0 + u64::from(result.size));
-        wait(store.wait_confirmed(end)).unwrap();
-        let record = store.record_at(result.log_offset).unwrap().unwrap().to_vec();
-        sent.push(Sent { topic, key, log_offset: result.log_offset.0, record });
+        let (topic, queue) = (number % count, number / count % QUEUES);
+        let (at, record) = append(store, &topics[topic as usize], queue, number);
+        sent.push(Sent { topic, key: key(number), log_offset: at, record });
     }
+}
+
+fn key(number: u32) -> String {
+    format!("k{number}")
+}
+
+/// Sends a message. Returns its log offset and how it was stored.
+fn append(store: &Store, topic: &Arc<Topic>, queue: u32, number: u32) -> (u64, Vec<u8>) {
+    let host = "127.0.0.1:10911".parse().unwrap();
+    let body = format!("body of {number}, ").repeat(number as usize % 17 + 1);
+    let mut properties = String::new();
+    property::push(&mut properties, property::KEYS, &key(number));
+    property::push(&mut properties, property::TAGS, "tag");
+    property::push(&mut properties, property::UNIQ_KEY, &format!("{number:032X}"));
+    let record = NewRecord {
+        topic: "",
+        queue_id: 0,
+        flag: 0,
+        sys_flag: 0,
+        born_timestamp: 1_700_000_000_000,
+        born_host: host,
+        store_host: host,
+        reconsume_times: 0,
+        prepared_transaction_offset: 0,
+        body: body.as_bytes(),
+        properties: &[&properties],
+    };
+    let mut batch = AppendBatch::default();
+    batch.push(topic, queue, &record).unwrap();
+    while let Err(error) = store.append(&mut batch) {
+        assert!(matches!(error, AppendError::Busy { .. }), "{error}");
+        std::thread::yield_now();
+    }
+    let result = batch.results()[0];
+    let end = LogOffset(result.log_offset.0 + u64::from(result.size));
+    wait(store.wait_confirmed(end)).unwrap();
+    (result.log_offset.0, store.record_at(result.log_offset).unwrap().unwrap().to_vec())
 }
 
 /// The files of a store and which of their bytes may matter.
@@ -280,6 +385,7 @@ fn files(path: &Path, end: u64) -> BTreeMap<Kind, Vec<(PathBuf, Range<u64>)>> {
 fn copy_running(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     copy(&from.join("commitlog.watermark"), &to.join("commitlog.watermark"));
+    copy(&from.join("config"), &to.join("config"));
     // A flush or compaction in between would give a mixture that never was on the disk.
     loop {
         let before = names(&from.join("rocksdb"));

@@ -11,7 +11,7 @@ use storage::{LogOffset, Mode, QueueOffset, Read, ReadError, ReadLimits, ReadSta
 
 use crate::{
     Random,
-    image::{Image, State},
+    image::{Differing, Image, Place, State},
 };
 
 /// A derived family is rebuilt in less.
@@ -28,8 +28,8 @@ pub(crate) struct Seen {
     pub(crate) keyless: Vec<usize>,
     /// Messages that are served with other bytes, and how.
     pub(crate) changed: Vec<(usize, String)>,
-    /// How topics, groups or offsets differ.
-    pub(crate) state: Option<String>,
+    /// Topics, groups or offsets that differ.
+    pub(crate) differing: Vec<Differing>,
     /// Why they cannot be read.
     pub(crate) refused: Option<String>,
     /// Errors of reading.
@@ -47,11 +47,17 @@ impl fmt::Display for Seen {
 
 impl Seen {
     pub(crate) fn is_whole(&self) -> bool {
-        self.only_state_differs() && self.state.is_none()
+        self.has_all_messages() && self.differing.is_empty()
     }
 
-    pub(crate) fn only_state_differs(&self) -> bool {
+    fn has_all_messages(&self) -> bool {
         self.lost.is_empty() && self.keyless.is_empty() && self.changed.is_empty()
+    }
+
+    /// Whether nothing is wrong but what [`Image::may_be_outdated`].
+    pub(crate) fn only_outdated(&self, image: &Image, place: &Place) -> bool {
+        let outdated = |differing| image.may_be_outdated(place, differing);
+        self.has_all_messages() && self.refused.is_none() && self.differing.iter().all(outdated)
     }
 
     /// # Errors
@@ -59,8 +65,7 @@ impl Seen {
     pub(crate) fn look(store: &Store, image: &Image, random: &mut Random) -> Result<Self, String> {
         let mut seen = Self::default();
         match patient(|| State::of(store)) {
-            Ok(state) if state == image.state => {}
-            Ok(state) => seen.state = Some(difference(&image.state, &state)),
+            Ok(state) => seen.differing = image.state.differing(&state),
             Err(error) => seen.refused = Some(error),
         }
         let served = seen.served(store)?;
@@ -196,11 +201,4 @@ impl From<String> for Trouble {
     fn from(error: String) -> Self {
         Self(error, false)
     }
-}
-
-fn difference(expected: &State, found: &State) -> String {
-    let (expected, found) = (format!("{expected:?}"), format!("{found:?}"));
-    let at = expected.bytes().zip(found.bytes()).take_while(|(one, other)| one == other).count();
-    let part = |text: &str| text.chars().skip(at.saturating_sub(40)).take(120).collect::<String>();
-    format!("topics, groups or offsets differ: {:?} instead of {:?}", part(&found), part(&expected))
 }

@@ -12,4 +12,5 @@ mod flips;
 mod log;
 mod messages;
 mod rows;
+mod salvaged;
 mod stopped;

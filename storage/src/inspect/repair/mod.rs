@@ -1,10 +1,12 @@
 //! Putting right what [`super::verify`] finds. Data is never deleted: what is replaced is set
 //! aside, and what is lost is named.
 
+mod exported;
 mod holes;
 mod log;
 mod rebuild;
 mod rows;
+mod tell;
 
 use std::{ops::Range, path::Path};
 
@@ -45,7 +47,7 @@ pub enum Action {
     SetAside,
     /// Keeps rows of the old RocksDB.
     Keep,
-    /// Takes rows from the files that RocketMQ would read.
+    /// Takes rows that are lost from `config/*.json`, the files that RocketMQ would read.
     Restore,
     /// Makes a topic that messages are there of.
     Create,
@@ -207,12 +209,7 @@ impl Plan {
                 let detail = "what RocksDB's own repair can read of a copy of it";
                 each(change(Action::Keep, 0, detail));
             }
-            let json = examined.files.dir.join("config/topics.json").is_file();
-            if json && salvaged.source == Source::Nothing {
-                each(change(Action::Restore, 0, RESTORE));
-            } else {
-                Rows::of(&examined.files, examined, salvaged)?.tell(each);
-            }
+            Rows::of(&examined.files, examined, salvaged)?.tell(each);
             each(change(Action::Rebuild, examined.summary.records, REBUILD));
         }
         if self.pass_over {
@@ -287,8 +284,6 @@ impl Plan {
 const REBUILD: &str = "messages go into new consume queues and a new key index, each at the queue \
                        offset that it has";
 const CUT: &str = "entries of the index that point behind the end of the log";
-const RESTORE: &str = "topics, groups and consumer offsets come from config/*.json, as they were when \
-                       those were written";
 const PASS_OVER: &str = "entries of messages that cannot be read become holes, so that consumers \
                          pass over them";
 

@@ -8,19 +8,13 @@ use std::{
 use protocol::clock::Clock;
 
 use super::{
-    super::{
-        Error, Kind,
-        files::Files,
-        salvage::{self, Source},
-        verify::Examined,
-    },
-    Action, CACHE_BYTES, REBUILD, RESTORE, Tell, change, quiet,
+    super::{Error, Kind, files::Files, salvage, verify::Examined},
+    Action, REBUILD, Tell, change,
     rows::Rows,
 };
 use crate::{
-    adopt,
     file::{self, failed},
-    index::{self, Index},
+    index,
 };
 
 /// Begins the names of directories that were set aside.
@@ -47,11 +41,9 @@ pub(super) fn rebuild(
     }
     let salvaged = salvage::read(files, Some(&copy), examined.kinds.contains(&Kind::IndexBehind))?;
     let readable = salvaged.path.clone().filter(|readable| *readable != path);
-    if salvaged.source != Source::Nothing || !restore(files, &new, each)? {
-        let rows = Rows::of(files, examined, salvaged)?;
-        rows.tell(each);
-        rows.write(&new)?;
-    }
+    let rows = Rows::of(files, examined, salvaged)?;
+    rows.tell(each);
+    rows.write(&new)?;
     let aside = files.dir.join(format!("{ASIDE}{now}"));
     if path.is_dir() {
         file::rename(&path, &aside).map_err(failed("set aside", &path))?;
@@ -67,21 +59,4 @@ pub(super) fn rebuild(
     fs::remove_dir_all(&scratch).map_err(failed("remove", &scratch))?;
     each(change(Action::Rebuild, examined.summary.records, REBUILD));
     Ok(())
-}
-
-/// Takes topics, groups and offsets from the files that the broker writes for RocketMQ, or that
-/// RocketMQ has written, into a new RocksDB. `false` if there are none.
-fn restore(files: &Files, new: &Path, each: Tell<'_>) -> Result<bool, Error> {
-    let index = Index::open(new, CACHE_BYTES)?;
-    let restored = adopt::restore(&quiet(files), &index);
-    index.close();
-    match restored {
-        Ok(true) => each(change(Action::Restore, 0, RESTORE)),
-        Ok(false) => {}
-        Err(error) => {
-            each(change(Action::Lost, 0, format!("what config/*.json would say: {error}")));
-            return Ok(false);
-        }
-    }
-    Ok(restored.is_ok_and(|restored| restored))
 }
