@@ -91,8 +91,8 @@ pub use protocol::{clock::Clock, code::ResponseCode, names::NameError, property:
 
 pub use self::{
     admin::{
-        Admin, BrokerInfo, GroupInfo, GroupLag, GroupMember, GroupSpec, QueueBounds, QueueLag,
-        TopicInfo, TopicOnBroker, TopicSpec,
+        Admin, BrokerInfo, GroupInfo, GroupLag, GroupMember, GroupSpec, MasterInfo, QueueBounds,
+        QueueLag, ReplicationInfo, RoleChange, SlaveInfo, TopicInfo, TopicOnBroker, TopicSpec,
     },
     client::Client,
     consumer::{Closer, Consumer, ConsumerBuilder, Delivery, Position},

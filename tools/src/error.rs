@@ -160,6 +160,9 @@ pub(crate) enum Failure {
     /// A point in time cannot be read.
     #[error(transparent)]
     Time(#[from] time::ParseError),
+    /// A change of roles was not made, or not to its end.
+    #[error("{0}")]
+    Role(String),
     /// A broker broke a promise.
     #[error("rule {rule} is broken: {what}; the evidence is in {evidence}", evidence = evidence.display())]
     Broken {
@@ -210,6 +213,7 @@ impl Failure {
             | Self::Migrate(_)
             | Self::NotCarriedOver { .. }
             | Self::Io { .. }
+            | Self::Role(_)
             | Self::Broken { .. }
             | Self::CannotTorture { .. }
             | Self::Output(_) => 1,

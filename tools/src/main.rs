@@ -9,9 +9,11 @@ mod cluster;
 mod dev;
 mod error;
 mod group;
+mod ha;
 mod migrate;
 mod msg;
 mod output;
+mod role;
 mod store;
 mod time;
 mod topic;
@@ -76,6 +78,12 @@ enum Noun {
     /// List clusters and their brokers
     #[command(subcommand)]
     Cluster(cluster::Verb),
+    /// Show masters and slaves, and how far each is
+    #[command(subcommand)]
+    Ha(ha::Verb),
+    /// Make a slave the master, or a master a slave
+    #[command(subcommand)]
+    Broker(role::Verb),
     /// Measure a broker: ours or any that is compatible with RocketMQ
     #[command(subcommand)]
     Bench(bench::Verb),
@@ -158,6 +166,8 @@ fn run(noun: Noun, context: &mut Context) -> Result<(), Failure> {
         Noun::Topic(verb) => block_on(topic::run(verb, context)),
         Noun::Group(verb) => block_on(group::run(verb, context)),
         Noun::Cluster(verb) => block_on(cluster::run(verb, context)),
+        Noun::Ha(verb) => block_on(ha::run(verb, context)),
+        Noun::Broker(verb) => block_on(role::run(verb, context)),
         Noun::Bench(verb) => bench::run(verb, context),
         Noun::Store(verb) => store::run(verb, context),
         Noun::Migrate(verb) => migrate::run(&verb, context),

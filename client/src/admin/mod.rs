@@ -2,6 +2,7 @@
 
 mod cluster;
 mod group;
+mod replication;
 mod topic;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ pub(crate) use self::group::consumer_ids;
 pub use self::{
     cluster::BrokerInfo,
     group::{GroupInfo, GroupLag, GroupMember, GroupSpec, QueueLag},
+    replication::{MasterInfo, ReplicationInfo, RoleChange, SlaveInfo},
     topic::{QueueBounds, TopicInfo, TopicOnBroker, TopicSpec},
 };
 use crate::core::Core;

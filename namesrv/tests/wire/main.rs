@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod admin;
+mod failover;
 mod hostile;
 mod kv;
 mod lenient;
