@@ -3,7 +3,7 @@
 use protocol::clock::Clock;
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use crate::{
@@ -35,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) replicated: AtomicU64,
     /// The index speaks of the log up to here.
     pub(crate) index_end: AtomicU64,
+    /// This slave has found that it is no copy of its master's.
+    pub(crate) differs: AtomicBool,
     /// Who carries changes to slaves.
     pub(crate) watchers: Arc<Watchers>,
 }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicU64, AtomicUsize},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize},
     },
     thread::{self, JoinHandle},
 };
@@ -166,6 +166,7 @@ fn open_locked(
         queues_in_memory: AtomicUsize::new(0),
         replicated: AtomicU64::new(0),
         index_end: AtomicU64::new(if slave { log_end } else { log_end.min(log.end) }),
+        differs: AtomicBool::new(false),
         watchers: Arc::default(),
     });
     let shared = share(&core, log.current)?;

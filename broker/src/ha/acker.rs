@@ -1,5 +1,7 @@
 //! What a slave says during a session: what it has, and what was committed on it.
 
+use std::time::Duration;
+
 use super::{
     frame::{Ack, Body, Frame, Offsets},
     replica::{Slave, StoreError},
@@ -22,6 +24,7 @@ pub(crate) struct Acker {
     sent: Option<Ack>,
     sent_ms: u64,
     synced_ms: u64,
+    unsynced: bool,
     offsets_ms: Option<u64>,
 }
 
@@ -34,6 +37,7 @@ impl Acker {
             sent: None,
             sent_ms: now_ms,
             synced_ms: now_ms,
+            unsynced: false,
             offsets_ms: None,
         }
     }
@@ -49,15 +53,15 @@ impl Acker {
         now_ms: u64,
     ) -> Result<Vec<Frame>, StoreError> {
         let mut frames = Vec::new();
-        self.ack(store, known_epoch, now_ms, &mut frames);
+        self.ack(store, known_epoch, now_ms, &mut frames)?;
         let every_ms = if self.durable { SYNC_MS } else { SYNC_LAZY_MS };
         let position = store.position();
-        if position.sequence > position.durable_sequence
-            && now_ms.saturating_sub(self.synced_ms) >= every_ms
-        {
+        self.unsynced = position.sequence > position.durable_sequence;
+        if self.unsynced && now_ms.saturating_sub(self.synced_ms) >= every_ms {
             store.sync_index()?;
             self.synced_ms = now_ms;
-            self.ack(store, known_epoch, now_ms, &mut frames);
+            self.unsynced = false;
+            self.ack(store, known_epoch, now_ms, &mut frames)?;
         }
         if self.offsets_ms.is_none_or(|at| now_ms.saturating_sub(at) >= OFFSETS_MS) {
             self.offsets_ms = Some(now_ms);
@@ -69,11 +73,23 @@ impl Acker {
         Ok(frames)
     }
 
-    fn ack(&mut self, store: &impl Slave, epoch: u64, now_ms: u64, frames: &mut Vec<Frame>) {
+    /// How long nothing is due if the store does not move.
+    pub(crate) fn pause(&self) -> Duration {
+        let syncs = self.unsynced && self.durable;
+        Duration::from_millis(if syncs { SYNC_MS } else { HEARTBEAT_MS / 2 })
+    }
+
+    fn ack(
+        &mut self,
+        store: &impl Slave,
+        epoch: u64,
+        now_ms: u64,
+        frames: &mut Vec<Frame>,
+    ) -> Result<(), StoreError> {
         let position = store.position();
         let ack = Ack {
             // After the position, which it is never less than.
-            taken: store.received(),
+            taken: store.received()?,
             received: position.appended,
             durable: position.flushed,
             sequence: position.sequence,
@@ -86,5 +102,6 @@ impl Acker {
             self.sent_ms = now_ms;
             frames.push(self.count.next(Body::Ack(ack)));
         }
+        Ok(())
     }
 }

@@ -215,7 +215,6 @@ impl Acks {
             state: if slave.sent.is_some() { SlaveState::Streaming } else { SlaveState::Preparing },
             in_sync: slave.in_sync(appended, now_ms),
             received: slave.ack.received,
-            durable: slave.ack.durable,
             sequence: slave.ack.sequence,
             lag_bytes: appended.saturating_sub(slave.ack.received),
             since_ack: Duration::from_millis(now_ms.saturating_sub(slave.heard_ms)),

@@ -78,7 +78,7 @@ pub(crate) enum Body {
     Confirm(u64),
     /// The master's rows at the sequence number that the stream has reached.
     #[prost(message, tag = "9")]
-    State(StateDigest),
+    State(StateAt),
     /// The master's log in a range that was sent.
     #[prost(message, tag = "10")]
     LogDigest(LogDigest),
@@ -91,9 +91,9 @@ pub(crate) enum Body {
     /// That was all of it.
     #[prost(message, tag = "13")]
     SnapshotEnd(Nothing),
-    /// The master is alive.
-    #[prost(message, tag = "14")]
-    Heartbeat(Nothing),
+    /// The master is alive, and its log ends here; every second.
+    #[prost(uint64, tag = "14")]
+    Heartbeat(u64),
     /// What a slave has; every second at least.
     #[prost(message, tag = "15")]
     Ack(Ack),
@@ -148,10 +148,49 @@ pub(crate) struct Hello {
     #[prost(uint64, tag = "16")]
     pub(crate) snapshot_id: u64,
     #[prost(message, repeated, tag = "17")]
-    pub(crate) have: Vec<SnapshotFile>,
+    pub(crate) have: Vec<FileBytes>,
     /// It has found that its data are not the master's.
     #[prost(bool, tag = "18")]
     pub(crate) diverged: bool,
+}
+
+/// A file of a snapshot, and its length.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct FileBytes {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    #[prost(uint64, tag = "2")]
+    pub(crate) bytes: u64,
+}
+
+impl From<&SnapshotFile> for FileBytes {
+    fn from(file: &SnapshotFile) -> Self {
+        Self { name: file.name.clone(), bytes: file.bytes }
+    }
+}
+
+impl From<&FileBytes> for SnapshotFile {
+    fn from(file: &FileBytes) -> Self {
+        Self { name: file.name.clone(), bytes: file.bytes }
+    }
+}
+
+/// The rows that the log cannot tell, at a sequence number.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct StateAt {
+    #[prost(uint64, tag = "1")]
+    pub(crate) sequence: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) rows: u64,
+    #[prost(uint32, tag = "3")]
+    pub(crate) crc: u32,
+}
+
+impl From<StateDigest> for StateAt {
+    fn from(digest: StateDigest) -> Self {
+        let StateDigest { sequence, rows, crc } = digest;
+        Self { sequence, rows, crc }
+    }
 }
 
 /// A column family and its id in batches.
@@ -263,7 +302,7 @@ pub(crate) struct SnapshotBegin {
     #[prost(uint64, tag = "3")]
     pub(crate) needs: u64,
     #[prost(message, repeated, tag = "4")]
-    pub(crate) files: Vec<SnapshotFile>,
+    pub(crate) files: Vec<FileBytes>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -19,7 +19,7 @@ fn frame() -> impl Strategy<Value = Frame> {
             })
         }),
         number().prop_map(Body::Confirm),
-        Just(Body::Heartbeat(Nothing {})),
+        number().prop_map(Body::Heartbeat),
         (number(), number()).prop_map(|(taken, durable)| {
             Body::Ack(Ack { taken, received: taken, durable, ..Ack::default() })
         }),

@@ -2,7 +2,7 @@
 
 use super::{
     frame::{self, Hello, LogPlan},
-    replica::{Epoch, Identity, Position},
+    replica::{Epoch, Identity, Position, newest},
 };
 
 /// What the decision needs to know of the master.
@@ -193,7 +193,11 @@ pub(crate) fn decide(hello: &Hello, own: &Own<'_>) -> Result<Plan, Refusal> {
     Ok(Plan { log, snapshot: why_snapshot.is_some(), newer_epochs, why })
 }
 
-fn check(hello: &Hello, own: &Own<'_>) -> Result<(), Refusal> {
+/// Whether the slave may be taken at all; looks at nothing that costs anything.
+///
+/// # Errors
+/// As [`decide`].
+pub(crate) fn check(hello: &Hello, own: &Own<'_>) -> Result<(), Refusal> {
     if hello.version != frame::VERSION {
         return Err(Refusal::Version { theirs: hello.version });
     }
@@ -212,8 +216,8 @@ fn check(hello: &Hello, own: &Own<'_>) -> Result<(), Refusal> {
         return Err(Refusal::Store { theirs: hello.store_id, ours: own.identity.store_id });
     }
     // Only now: a stranger's epoch means nothing.
-    let known = hello.epochs.last().map_or(0, |epoch| epoch.number);
-    let (seen, ours) = (hello.seen_epoch.max(known), own.identity.newest());
+    let known = newest(&hello.epochs);
+    let (seen, ours) = (hello.seen_epoch.max(known), newest(&own.identity.epochs));
     if seen > ours { Err(Refusal::NewerEpoch { seen, ours }) } else { Ok(()) }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    frame::{Body, Nothing, PART_MAX_BYTES, SnapshotBegin, SnapshotBytes},
+    frame::{Body, FileBytes, Nothing, PART_MAX_BYTES, SnapshotBegin, SnapshotBytes},
     replica::{Snapshot, SnapshotFile, StoreError},
     session::SessionEnd,
 };
@@ -11,14 +11,14 @@ use super::{
 /// A snapshot on its way.
 pub(crate) struct Sending<T> {
     pub(crate) snapshot: T,
-    have: Vec<SnapshotFile>,
+    have: Vec<FileBytes>,
     /// What follows; `None` before the beginning and after the end.
     at: Option<(usize, u64)>,
     begun: bool,
 }
 
 impl<T: Snapshot> Sending<T> {
-    pub(crate) fn new(snapshot: T, have: Vec<SnapshotFile>) -> Self {
+    pub(crate) fn new(snapshot: T, have: Vec<FileBytes>) -> Self {
         Self { snapshot, have, at: None, begun: false }
     }
 
@@ -35,7 +35,7 @@ impl<T: Snapshot> Sending<T> {
                 id: self.snapshot.id(),
                 sequence: self.snapshot.sequence(),
                 needs: self.snapshot.needs(),
-                files: files.to_vec(),
+                files: files.iter().map(FileBytes::from).collect(),
             })]);
         }
         while let Some((file, offset)) = self.at {

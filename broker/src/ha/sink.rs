@@ -1,16 +1,18 @@
 //! The slave's side of one session: what it says of itself, what it does with the master's frames,
 //! and what it acknowledges. No socket, no thread, no clock.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, io};
 
 use bytes::BytesMut;
 
 use super::{
     frame::{
-        self, Body, FamilyId, Frame, Hello, LogBytes, LogDigest, LogPlan, SnapshotBegin, WalDelta,
-        Welcome,
+        self, Body, FamilyId, FileBytes, Frame, Hello, LogBytes, LogDigest, LogPlan, SnapshotBegin,
+        StateAt, WalDelta, Welcome,
     },
-    replica::{Delta, Epoch, Identity, LogPiece, Slave, Stage, StateDigest, StoreError, Work},
+    replica::{
+        Delta, Epoch, Identity, LogPiece, Slave, SnapshotFile, Stage, StoreError, Work, newest,
+    },
     session::{Count, SILENCE_MAX_MS, SessionEnd},
 };
 
@@ -81,12 +83,23 @@ fn protocol<T>(what: impl Into<String>) -> Result<T, FollowEnd> {
 ///
 /// # Errors
 /// The store cannot be read.
-pub(crate) fn hello(store: &impl Slave, who: &Who, diverged: bool) -> Result<Hello, StoreError> {
+pub(crate) fn hello<S: Slave>(
+    store: &S,
+    who: &Who,
+    staged: Option<&Staged<S>>,
+    diverged: bool,
+) -> Result<Hello, StoreError> {
     let Identity { store_id, epochs, families } = store.identity()?;
     let position = store.position();
     let tail_to = position.appended;
     let tail_from = tail_to.saturating_sub(TAIL_BYTES).max(position.log_min);
-    let stage = store.staged()?;
+    let have = |(stage, begin): &Staged<S>| -> io::Result<Vec<FileBytes>> {
+        let files = begin.files.iter();
+        files
+            .map(|FileBytes { name, .. }| Ok((name.clone(), stage.have(name)?)))
+            .map(|file| file.map(|(name, bytes)| FileBytes { name, bytes }))
+            .collect()
+    };
     Ok(Hello {
         version: frame::VERSION,
         cluster: who.cluster.clone(),
@@ -96,31 +109,35 @@ pub(crate) fn hello(store: &impl Slave, who: &Who, diverged: bool) -> Result<Hel
         seen_epoch: store.seen_epoch()?,
         epochs,
         log_min: position.log_min,
-        received: store.received(),
+        received: store.received()?,
         sequence: position.sequence,
         index_end: position.index_end,
         families: families.into_iter().map(|(name, id)| FamilyId { name, id }).collect(),
         tail_from,
         tail_to,
         tail_crc: store.log_crc(tail_from, tail_to)?,
-        snapshot_id: stage.as_ref().map_or(0, Stage::id),
-        have: stage.map(|stage| stage.have()).unwrap_or_default(),
+        snapshot_id: staged.map_or(0, |(_, begin)| begin.id),
+        have: staged.map(have).transpose()?.unwrap_or_default(),
         diverged,
     })
 }
+
+/// A snapshot that has arrived in part.
+pub(crate) type Staged<S> = (<S as Slave>::Stage, SnapshotBegin);
 
 /// What is done with the master's frames.
 pub(crate) struct Follower<S: Slave> {
     count: Count,
     heard_ms: u64,
     known_epoch: u64,
+    master_end: u64,
     mode: Mode<S>,
     durable: bool,
 }
 
 enum Mode<S: Slave> {
     Stream(Stream),
-    Prepare { log: LogPlan, stage: Option<(S::Stage, SnapshotBegin)> },
+    Prepare { log: LogPlan, stage: Option<Staged<S>> },
 }
 
 /// What the stream has brought in part.
@@ -158,7 +175,7 @@ impl<S: Slave> Follower<S> {
         if epoch > hello.seen_epoch {
             store.remember_epoch(epoch)?;
         }
-        let known_epoch = hello.epochs.last().map_or(0, |epoch| epoch.number);
+        let known_epoch = newest(&hello.epochs);
         let mode = match (log, welcome.snapshot) {
             (LogPlan::Keep(from), false) => {
                 if (from, welcome.sequence) != (hello.received, hello.sequence) {
@@ -172,7 +189,14 @@ impl<S: Slave> Follower<S> {
             (log, false) => return Err(reopen(store, log, None)),
         };
         let count = Count::new(epoch);
-        Ok(Self { count, heard_ms: now_ms, known_epoch, mode, durable: welcome.durable })
+        Ok(Self {
+            count,
+            heard_ms: now_ms,
+            known_epoch,
+            master_end: 0,
+            mode,
+            durable: welcome.durable,
+        })
     }
 
     /// Whether the master's log is being followed.
@@ -185,6 +209,11 @@ impl<S: Slave> Follower<S> {
         self.count.epoch
     }
 
+    /// Where the master's log ends, as it said last.
+    pub(crate) fn master_end(&self) -> u64 {
+        self.master_end
+    }
+
     /// Newest epoch whose row the disk has.
     pub(crate) fn known_epoch(&self) -> u64 {
         self.known_epoch
@@ -193,6 +222,14 @@ impl<S: Slave> Follower<S> {
     /// Whether the master waits for what is durable.
     pub(crate) fn durable(&self) -> bool {
         self.durable
+    }
+
+    /// What has arrived of a snapshot, for the next session.
+    pub(crate) fn into_staged(self) -> Option<Staged<S>> {
+        match self.mode {
+            Mode::Prepare { stage, .. } => stage,
+            Mode::Stream(_) => None,
+        }
     }
 
     /// Time has passed without a frame.
@@ -218,7 +255,10 @@ impl<S: Slave> Follower<S> {
         self.heard_ms = now_ms;
         let Some(body) = frame.body else { return protocol("a frame without contents") };
         match (&mut self.mode, body) {
-            (_, Body::Heartbeat(_)) => Ok(()),
+            (_, Body::Heartbeat(master_end)) => {
+                self.master_end = master_end;
+                Ok(())
+            }
             (Mode::Stream(stream), Body::Log(log)) => stream.log(store, log),
             (Mode::Stream(stream), Body::Delta(delta)) => {
                 if let Some(known) = stream.delta(store, delta)? {
@@ -226,10 +266,7 @@ impl<S: Slave> Follower<S> {
                 }
                 Ok(())
             }
-            (Mode::Stream(_), Body::Confirm(to)) => {
-                store.set_master_confirmed(to);
-                Ok(())
-            }
+            (Mode::Stream(_), Body::Confirm(to)) => Ok(store.set_master_confirmed(to)?),
             (Mode::Stream(_), Body::State(theirs)) => compare_state(store, theirs),
             (Mode::Stream(stream), Body::LogDigest(digest)) => stream.digest(store, digest),
             (Mode::Prepare { stage, .. }, Body::SnapshotBegin(begin)) => {
@@ -244,7 +281,8 @@ impl<S: Slave> Follower<S> {
                 Ok(stage.write(&part.file, part.offset, &part.bytes).map_err(StoreError::from)?)
             }
             (Mode::Prepare { log, stage: Some((stage, begin)) }, Body::SnapshotEnd(_)) => {
-                stage.finish(&begin.files).map_err(StoreError::from)?;
+                let files: Vec<_> = begin.files.iter().map(SnapshotFile::from).collect();
+                stage.finish(&files).map_err(StoreError::from)?;
                 Err(reopen(store, *log, Some(begin.id)))
             }
             _ => protocol("a frame that does not belong here"),
@@ -279,7 +317,7 @@ fn check_master(hello: &Hello, epoch: u64, welcome: &Welcome) -> Result<(), Foll
     if welcome.version != frame::VERSION {
         return protocol(format!("it speaks version {}", welcome.version));
     }
-    let known = hello.epochs.last().map_or(0, |epoch| epoch.number);
+    let known = newest(&hello.epochs);
     let seen = hello.seen_epoch.max(known);
     if epoch < seen {
         return Err(FollowEnd::OldMaster { theirs: epoch, seen });
@@ -302,8 +340,8 @@ fn check_names(begin: &SnapshotBegin) -> Result<(), FollowEnd> {
     }
 }
 
-fn compare_state(store: &impl Slave, theirs: StateDigest) -> Result<(), FollowEnd> {
-    let ours = store.state_digest()?;
+fn compare_state(store: &impl Slave, theirs: StateAt) -> Result<(), FollowEnd> {
+    let ours = StateAt::from(store.state_digest()?);
     if ours.sequence != theirs.sequence {
         let (ours, theirs) = (ours.sequence, theirs.sequence);
         return protocol(format!("a digest at change {theirs} while this store is at {ours}"));
@@ -319,7 +357,7 @@ fn compare_state(store: &impl Slave, theirs: StateDigest) -> Result<(), FollowEn
 }
 
 fn diverged(store: &impl Slave, what: String) -> Result<(), FollowEnd> {
-    store.stop_serving(&what);
+    store.stop_serving();
     Err(FollowEnd::Diverged(what))
 }
 
@@ -372,7 +410,7 @@ impl Stream {
 
     fn look_for_epochs(&mut self, store: &impl Slave) -> Result<Option<u64>, FollowEnd> {
         let Some(next) = self.missing.front() else { return Ok(None) };
-        let newest = store.identity()?.newest();
+        let newest = newest(&store.identity()?.epochs);
         if newest < next.number {
             return Ok(None);
         }

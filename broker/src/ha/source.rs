@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 
 use super::{
     acks::Reach,
-    frame::{Ack, Body, Frame, LogBytes, LogDigest, Nothing, PART_MAX_BYTES, WalDelta},
+    frame::{Ack, Body, FileBytes, Frame, LogBytes, LogDigest, PART_MAX_BYTES, WalDelta},
     plan::Plan,
-    replica::{Delta, Deltas, Epoch, Master, PendingOffset, Position, SnapshotFile, StateDigest},
+    replica::{Delta, Deltas, Epoch, Master, PendingOffset, Position, StateDigest},
     sending::Sending,
     session::{Count, HEARTBEAT_MS, SILENCE_MAX_MS, SessionEnd},
 };
@@ -48,7 +48,7 @@ pub(crate) fn receive(count: &mut Count, frame: Frame) -> Result<Said, SessionEn
 /// What is sent to one slave.
 pub(crate) struct Feed<S: Master> {
     count: Count,
-    sent_ms: u64,
+    beat_ms: u64,
     mode: Mode<S>,
 }
 
@@ -63,18 +63,18 @@ impl<S: Master> Feed<S> {
     /// After a welcome with a plan that streams.
     pub(crate) fn stream(epoch: u64, plan: &Plan, from: Reach, now_ms: u64) -> Self {
         let stream = Stream::new(from, plan.newer_epochs.clone(), now_ms);
-        Self { count: Count::new(epoch), sent_ms: now_ms, mode: Mode::Stream(stream) }
+        Self { count: Count::new(epoch), beat_ms: now_ms, mode: Mode::Stream(stream) }
     }
 
     /// After a welcome with a plan that does not: `snapshot` is sent if it is part of the plan.
     pub(crate) fn prepare(
         epoch: u64,
-        snapshot: Option<(S::Snapshot, Vec<SnapshotFile>)>,
+        snapshot: Option<(S::Snapshot, Vec<FileBytes>)>,
         now_ms: u64,
     ) -> Self {
         let mode = snapshot
             .map_or(Mode::Done, |(snapshot, have)| Mode::Snapshot(Sending::new(snapshot, have)));
-        Self { count: Count::new(epoch), sent_ms: now_ms, mode }
+        Self { count: Count::new(epoch), beat_ms: now_ms, mode }
     }
 
     /// The snapshot that is not needed any more, or not in this session.
@@ -113,11 +113,9 @@ impl<S: Master> Feed<S> {
             Mode::Snapshot(sending) => sending.poll()?,
             Mode::Done => Vec::new(),
         };
-        if bodies.is_empty() && now_ms.saturating_sub(self.sent_ms) >= HEARTBEAT_MS {
-            bodies.push(Body::Heartbeat(Nothing {}));
-        }
-        if !bodies.is_empty() {
-            self.sent_ms = now_ms;
+        if now_ms.saturating_sub(self.beat_ms) >= HEARTBEAT_MS {
+            self.beat_ms = now_ms;
+            bodies.push(Body::Heartbeat(store.position().appended));
         }
         Ok(bodies.into_iter().map(|body| self.count.next(body)).collect())
     }
@@ -135,6 +133,9 @@ impl<S: Master> Feed<S> {
 struct Stream {
     sent: Reach,
     confirmed: u64,
+    /// What to confirm next, and the change before which it must not be: a slave shows a record
+    /// only when it has its topic.
+    confirms: Reach,
     /// Epochs whose row the slave does not have: their log is kept back.
     missing: VecDeque<Epoch>,
     /// Fetched, not sent.
@@ -158,6 +159,7 @@ impl Stream {
         Self {
             sent: from,
             confirmed: 0,
+            confirms: Reach::default(),
             missing: missing.into(),
             waiting: VecDeque::new(),
             flying: VecDeque::new(),
@@ -193,17 +195,29 @@ impl Stream {
             }
             bytes += more;
         }
-        let confirmed = position.confirmed.min(self.sent.log);
-        if confirmed > self.confirmed {
-            self.confirmed = confirmed;
-            bodies.push(Body::Confirm(confirmed));
-        }
+        self.confirm(&position, &mut bodies);
         self.digests(store, &position, now_ms, &mut bodies)?;
         let log_end = position.appended.min(self.gate());
         if self.gone && self.waiting.is_empty() && self.sent.log >= log_end {
             return Err(SessionEnd::Gone { sequence: self.sent.sequence });
         }
         Ok(bodies)
+    }
+
+    fn confirm(&mut self, position: &Position, bodies: &mut Vec<Body>) {
+        if self.sent.sequence >= position.sequence {
+            self.confirms = Reach { log: position.confirmed, sequence: position.sequence };
+        }
+        if self.sent.sequence < self.confirms.sequence {
+            return;
+        }
+        let confirmed = self.confirms.log.min(self.sent.log);
+        if confirmed > self.confirmed {
+            self.confirmed = confirmed;
+            bodies.push(Body::Confirm(confirmed));
+        }
+        // The next aim: under load, the position moves with every look.
+        self.confirms = Reach { log: position.confirmed, sequence: position.sequence };
     }
 
     /// Where the log is kept back until the slave's disk has the row of an epoch: what it has of
@@ -273,7 +287,7 @@ impl Stream {
         if let Some(state) = self.state.take_if(|state| state.sequence <= self.sent.sequence)
             && state.sequence == self.sent.sequence
         {
-            bodies.push(Body::State(state));
+            bodies.push(Body::State(state.into()));
         }
         // Even an empty one is progress.
         Ok(len.max(1))
@@ -304,7 +318,7 @@ impl Stream {
             self.state_ms = now_ms;
             let state = store.state_digest()?;
             if state.sequence == self.sent.sequence {
-                bodies.push(Body::State(state));
+                bodies.push(Body::State(state.into()));
             } else {
                 self.state = Some(state);
             }

@@ -15,7 +15,8 @@ impl Store {
     pub fn serves(&self) -> bool {
         let core = &self.shared.core;
         core.config.role == Role::Master
-            || core.log.confirmed.get() >= core.index_end.load(Ordering::Acquire)
+            || (core.log.confirmed.get() >= core.index_end.load(Ordering::Acquire)
+                && !core.differs.load(Ordering::Acquire))
     }
 
     /// Where the next piece of the log must begin.
@@ -116,6 +117,22 @@ impl Store {
             core.watchers.wake();
         }
         Ok(())
+    }
+
+    /// Makes the changes durable that were applied.
+    ///
+    /// # Errors
+    /// [`ReplicaError::Poisoned`]: nothing goes any more.
+    pub fn sync_index(&self) -> Result<(), ReplicaError> {
+        let core = &self.shared.core;
+        core.health.check()?;
+        core.index.sync().map_err(|error| poisoned(core, error.into()))
+    }
+
+    /// What is here is not what the master has: nothing of it is shown until the store is opened
+    /// anew.
+    pub fn stop_serving(&self) {
+        self.shared.core.differs.store(true, Ordering::Release);
     }
 
     fn follower(&self) -> MutexGuard<'_, Option<Follower>> {

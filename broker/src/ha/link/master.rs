@@ -1,0 +1,436 @@
+//! The master's sockets: it waits for slaves, greets them, and reads what they acknowledge.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use super::{Clock, Frames, LinkError, TICK, send};
+use crate::ha::{
+    AckKind, Ended, SlaveStatus,
+    acks::{AckError, Acks, Reach, SESSIONS_MAX, SessionId},
+    frame::{self, Body, Frame, Hello, Refuse, Welcome},
+    plan::{self, Code, Own, Plan, Refusal},
+    replica::{Deltas, Identity, Master, StoreError},
+    session::{Count, SessionEnd},
+    sink::Who,
+    source::{self, Said},
+};
+
+/// Connections that may be open at a time, those that were not welcomed among them.
+const CONNECTIONS_MAX: usize = 2 * SESSIONS_MAX;
+/// How often the listener is asked.
+const ACCEPT: Duration = Duration::from_millis(50);
+/// A snapshot that a slave has in part is kept so long for its return.
+const PARKED_MS: u64 = 600_000;
+/// So many of them.
+const PARKED_MAX: usize = 4;
+/// Longest tail of a log whose CRC is compared.
+const TAIL_MAX_BYTES: u64 = 4 << 20;
+
+/// Why a session is over or did not begin.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Over {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("it says something else than hello first")]
+    NoHello,
+    #[error(transparent)]
+    Ack(#[from] AckError),
+    #[error(transparent)]
+    Session(#[from] SessionEnd),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("this broker stops")]
+    Stopped,
+}
+
+/// What the threads share.
+pub(super) struct Hub<S: Master> {
+    pub(super) store: S,
+    name: Who,
+    kind: AckKind,
+    acks: Mutex<Acks>,
+    pub(super) clock: Clock,
+    stop: AtomicBool,
+    replicated: watch::Sender<u64>,
+    ended: watch::Sender<Option<Ended>>,
+    connections: Mutex<HashMap<u64, TcpStream>>,
+    parked: Mutex<HashMap<u64, (S::Snapshot, u64)>>,
+}
+
+/// A master's running replication.
+pub(crate) struct MasterLink<S: Master> {
+    hub: Arc<Hub<S>>,
+    local: SocketAddr,
+    acceptor: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl<S> MasterLink<S>
+where
+    S: Master + Send + Sync + 'static,
+    S::Snapshot: Send,
+{
+    /// Listens.
+    pub(crate) fn start(
+        store: S,
+        name: Who,
+        listen: SocketAddr,
+        acks: (usize, AckKind),
+        ended: watch::Sender<Option<Ended>>,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind(listen)?;
+        listener.set_nonblocking(true)?;
+        let local = listener.local_addr()?;
+        let hub = Arc::new(Hub {
+            store,
+            name,
+            kind: acks.1,
+            acks: Mutex::new(Acks::new(acks.0, acks.1)),
+            clock: Clock::start(),
+            stop: AtomicBool::new(false),
+            replicated: watch::Sender::new(0),
+            ended,
+            connections: Mutex::default(),
+            parked: Mutex::default(),
+        });
+        let shared = Arc::clone(&hub);
+        let acceptor = thread::Builder::new()
+            .name("ha-accept".to_owned())
+            .spawn(move || accept(&shared, &listener))?;
+        Ok(Self { hub, local, acceptor: Mutex::new(Some(acceptor)) })
+    }
+
+    /// Ends everything; the second call does nothing.
+    pub(crate) fn stop(&self) {
+        let acceptor = lock(&self.acceptor).take();
+        self.hub.stop.store(true, Ordering::Release);
+        for stream in lock(&self.hub.connections).values() {
+            // It may be closed already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        if let Some(acceptor) = acceptor {
+            acceptor.thread().unpark();
+            if acceptor.join().is_err() {
+                tracing::error!("a thread of replication has panicked");
+            }
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    pub(crate) fn slaves(&self) -> Vec<SlaveStatus> {
+        let appended = self.hub.store.position().appended;
+        self.hub.acks().status(appended, self.hub.clock.now_ms())
+    }
+
+    pub(crate) fn in_sync(&self) -> usize {
+        let appended = self.hub.store.position().appended;
+        self.hub.acks().in_sync(appended, self.hub.clock.now_ms())
+    }
+
+    /// The change up to which enough slaves are, and how many that takes.
+    pub(crate) fn replicated(&self) -> (watch::Receiver<u64>, usize) {
+        (self.hub.replicated.subscribe(), self.hub.acks().needed())
+    }
+}
+
+/// The owner of a lock may have panicked; the table is whole all the same.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn accept<S>(hub: &Arc<Hub<S>>, listener: &TcpListener)
+where
+    S: Master + Send + Sync + 'static,
+    S::Snapshot: Send,
+{
+    let mut sessions: HashMap<u64, JoinHandle<()>> = HashMap::new();
+    let mut number = 0;
+    while !hub.stopped() {
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                number += 1;
+                match begin(hub, number, (stream, peer), sessions.len()) {
+                    Ok(session) => drop(sessions.insert(number, session)),
+                    Err(error) => tracing::warn!(%peer, %error, "a slave is not taken"),
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::park_timeout(ACCEPT),
+            Err(error) => {
+                tracing::warn!(%error, "no slave can connect; next try soon");
+                thread::park_timeout(TICK);
+            }
+        }
+        sessions.retain(|_, session| !session.is_finished());
+        let now_ms = hub.clock.now_ms();
+        lock(&hub.parked).retain(|_, (_, since)| now_ms.saturating_sub(*since) < PARKED_MS);
+    }
+    // Those that began while the stop came.
+    lock(&hub.connections).values().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+    for session in sessions.into_values() {
+        if session.join().is_err() {
+            tracing::error!("a session of replication has panicked");
+        }
+    }
+}
+
+fn begin<S>(
+    hub: &Arc<Hub<S>>,
+    number: u64,
+    (stream, peer): (TcpStream, SocketAddr),
+    open: usize,
+) -> io::Result<JoinHandle<()>>
+where
+    S: Master + Send + Sync + 'static,
+    S::Snapshot: Send,
+{
+    if open >= CONNECTIONS_MAX {
+        return Err(io::Error::other(format!("{open} connections are open already")));
+    }
+    lock(&hub.connections).insert(number, stream.try_clone()?);
+    let hub = Arc::clone(hub);
+    thread::Builder::new().name("ha-session".to_owned()).spawn(move || {
+        let over = serve(&hub, stream, peer);
+        lock(&hub.connections).remove(&number);
+        match over {
+            Over::Stopped => {}
+            Over::Refused(reason) => tracing::warn!(%peer, %reason, "a slave is refused"),
+            reason => tracing::info!(%peer, %reason, "a slave's session is over"),
+        }
+    })
+}
+
+/// One connection, from its greeting to its end.
+fn serve<S>(hub: &Hub<S>, stream: TcpStream, peer: SocketAddr) -> Over
+where
+    S: Master + Sync,
+    S::Snapshot: Send,
+{
+    let run = || -> Result<(), Over> {
+        let mut frames = Frames::new(stream.try_clone().map_err(LinkError::from)?)?;
+        let Some(Body::Hello(hello)) = frames.greeting()?.body else { return Err(Over::NoHello) };
+        let mut stream = stream.try_clone().map_err(LinkError::from)?;
+        let greeted = greet(hub, &hello);
+        let (identity, plan) = match greeted {
+            Ok(greeted) => greeted,
+            Err(over) => return Err(refuse(hub, &mut stream, over)),
+        };
+        let begun = hub.acks().begin(hello.broker_id, peer, hub.clock.now_ms());
+        let session = match begun {
+            Ok(session) => session,
+            Err(error) => return Err(refuse(hub, &mut stream, error.into())),
+        };
+        let outcome =
+            welcome(hub, &hello, (&identity, plan), session).and_then(|(welcome, plan)| {
+                send(&mut stream, std::slice::from_ref(&welcome))?;
+                tracing::info!(
+                    %peer,
+                    broker_id = hello.broker_id,
+                    received = hello.received,
+                    sequence = hello.sequence,
+                    log = ?plan.log,
+                    snapshot = plan.snapshot,
+                    why = plan.why,
+                    "a slave is taken"
+                );
+                frames.welcomed()?;
+                follow(hub, (&mut frames, &mut stream), &hello, (welcome.epoch, plan, session))
+            });
+        hub.acks().end(session);
+        outcome
+    };
+    let outcome = run();
+    let _ = stream.shutdown(Shutdown::Both);
+    match outcome {
+        _ if hub.stopped() => Over::Stopped,
+        Ok(()) => Over::Link(LinkError::Closed),
+        Err(over) => over,
+    }
+}
+
+/// Decides what becomes of a slave.
+fn greet<S: Master>(hub: &Hub<S>, hello: &Hello) -> Result<(Identity, Plan), Over> {
+    let Hub { store, name, .. } = hub;
+    let identity = store.identity()?;
+    let position = store.position();
+    let mut own = Own {
+        cluster: &name.cluster,
+        broker_name: &name.broker_name,
+        broker_id: name.broker_id,
+        identity: &identity,
+        position,
+        tail_crc: None,
+        deltas_kept: false,
+    };
+    // Before anything is read for a stranger.
+    plan::check(hello, &own)?;
+    let tail = hello.tail_to.saturating_sub(hello.tail_from);
+    if (1..=TAIL_MAX_BYTES).contains(&tail)
+        && hello.tail_from >= position.log_min
+        && hello.tail_to <= position.appended
+    {
+        own.tail_crc = Some(store.log_crc(hello.tail_from, hello.tail_to)?);
+    }
+    own.deltas_kept = hello.sequence <= position.sequence
+        && !matches!(store.deltas_after(hello.sequence, 1)?, Deltas::Gone);
+    let plan = plan::decide(hello, &own)?;
+    Ok((identity, plan))
+}
+
+fn refuse<S: Master>(hub: &Hub<S>, stream: &mut TcpStream, over: Over) -> Over {
+    let code = match &over {
+        Over::Refused(refusal) => refusal.code(),
+        _ => Code::Unavailable,
+    };
+    let refuse = Refuse { code: code as u32, reason: over.to_string() };
+    if let Err(error) = send(stream, &[Frame::greeting(Body::Refuse(refuse))]) {
+        tracing::debug!(%error, "a slave went before it could be refused");
+    }
+    if let Over::Refused(Refusal::NewerEpoch { seen, .. }) = over {
+        hub.ended.send_replace(Some(Ended::Demoted { seen_epoch: seen }));
+    }
+    over
+}
+
+fn welcome<S: Master>(
+    hub: &Hub<S>,
+    hello: &Hello,
+    (identity, plan): (&Identity, Plan),
+    session: SessionId,
+) -> Result<(Frame, Plan), Over> {
+    if plan.streams() {
+        let from = Reach { log: hello.received, sequence: hello.sequence };
+        hub.acks().stream(session, from)?;
+        lock(&hub.parked).remove(&hello.broker_id);
+    }
+    let epoch = identity.epochs.last().copied().unwrap_or_default();
+    let welcome = Welcome {
+        version: frame::VERSION,
+        store_id: identity.store_id,
+        leader: epoch.leader,
+        master_id: hub.name.broker_id,
+        newer_epochs: plan.newer_epochs.clone(),
+        log: Some(plan.log),
+        sequence: hello.sequence,
+        snapshot: plan.snapshot,
+        durable: hub.acks().needed() > 0 && hub.kind == AckKind::Durable,
+    };
+    Ok((Frame { epoch: epoch.number, ..Frame::greeting(Body::Welcome(welcome)) }, plan))
+}
+
+/// Sends in a thread of its own, and reads here.
+fn follow<S>(
+    hub: &Hub<S>,
+    (frames, stream): (&mut Frames, &mut TcpStream),
+    hello: &Hello,
+    (epoch, plan, session): (u64, Plan, SessionId),
+) -> Result<(), Over>
+where
+    S: Master + Sync,
+    S::Snapshot: Send,
+{
+    let mut sending = stream.try_clone().map_err(LinkError::from)?;
+    thread::scope(|scope| {
+        let sender = thread::Builder::new()
+            .name("ha-send".to_owned())
+            .spawn_scoped(scope, move || {
+                let outcome = super::send::run(hub, &mut sending, hello, (epoch, &plan, session));
+                let _ = sending.shutdown(Shutdown::Both);
+                outcome
+            })
+            .map_err(LinkError::from)?;
+        let read = read(hub, frames, (epoch, session), sender.thread());
+        hub.acks().end(session);
+        let _ = stream.shutdown(Shutdown::Both);
+        sender.thread().unpark();
+        let sent = sender.join().unwrap_or(Ok(()));
+        // Who ended first has the reason; the other one sees a closed socket or no session.
+        match (read, sent) {
+            (Err(Over::Link(LinkError::Closed)), Err(sent))
+                if !matches!(sent, Over::Ack(AckError::Replaced)) =>
+            {
+                Err(sent)
+            }
+            (Err(read), _) => Err(read),
+            (Ok(()), sent) => sent,
+        }
+    })
+}
+
+fn read<S: Master>(
+    hub: &Hub<S>,
+    frames: &mut Frames,
+    (epoch, session): (u64, SessionId),
+    sender: &thread::Thread,
+) -> Result<(), Over> {
+    let mut count = Count::new(epoch);
+    while !hub.stopped() {
+        let Some(frame) = frames.next()? else {
+            hub.acks().last(session)?;
+            continue;
+        };
+        match source::receive(&mut count, frame)? {
+            Said::Ack(ack) => {
+                let counted = hub.acks().ack(session, ack, hub.clock.now_ms())?;
+                if let Some(Reach { log, sequence }) = counted {
+                    hub.store.set_replicated(log);
+                    hub.replicated.send_if_modified(|at| {
+                        let grows = sequence > *at;
+                        *at = sequence.max(*at);
+                        grows
+                    });
+                }
+                sender.unpark();
+            }
+            Said::Offsets(pending) => {
+                for offset in &pending {
+                    hub.store.merge_offset(offset)?;
+                }
+            }
+        }
+    }
+    Err(Over::Stopped)
+}
+
+impl<S: Master> Hub<S> {
+    pub(super) fn acks(&self) -> MutexGuard<'_, Acks> {
+        lock(&self.acks)
+    }
+
+    pub(super) fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// The snapshot that a slave has in part, if its changes can go on from there.
+    pub(super) fn take_parked(&self, hello: &Hello) -> Result<Option<S::Snapshot>, StoreError> {
+        use crate::ha::replica::Snapshot as _;
+        let Some((snapshot, _)) = lock(&self.parked).remove(&hello.broker_id) else {
+            return Ok(None);
+        };
+        let kept = snapshot.id() == hello.snapshot_id
+            && !matches!(self.store.deltas_after(snapshot.sequence(), 1)?, Deltas::Gone);
+        Ok(kept.then_some(snapshot))
+    }
+
+    /// Keeps a snapshot for a slave that may return.
+    pub(super) fn park(&self, broker_id: u64, snapshot: S::Snapshot) {
+        let mut parked = lock(&self.parked);
+        if parked.len() < PARKED_MAX {
+            parked.insert(broker_id, (snapshot, self.clock.now_ms()));
+        }
+    }
+}
