@@ -10,6 +10,7 @@ The last line of standard output is the verdict as JSON. Exit code: 0 all rules 
 broken, 2 it cannot be decided.
 """
 
+import bisect
 import collections
 import json
 import os
@@ -168,6 +169,7 @@ class History:
         self.messages = {}
         self.events = []  # (time, order, kind, …): what binds offsets to messages, or ends do
         self.deaths = {}  # epoch -> (time, nemesis)
+        self.masters = []  # (time, broker): who takes messages from then on, in a cluster
         self.begins = {}  # epoch -> time
         self.ends = collections.defaultdict(dict)  # epoch -> queue -> (min, max)
         self.groups = {}  # group -> list of (time, kind, …)
@@ -226,6 +228,8 @@ class History:
                 events.append((time, 0, "end", at, int(field[6]), epoch))
             elif kind == "B":
                 self.begins[int(field[2])] = int(field[1])
+            elif kind == "P":
+                self.masters.append((int(field[1]), field[3]))
             elif kind == "X":
                 self.deaths[int(field[2])] = (int(field[1]), field[3])
             elif kind == "T":
@@ -240,6 +244,11 @@ class History:
     def broken(self, rule, what):
         if len(self.red) < RED_MAX:
             self.red.append({"rule": rule, "what": what})
+
+    def master_at(self, time):
+        """Who was master then, as far as anybody had been told."""
+        found = bisect.bisect_right(self.masters, time, key=lambda master: master[0])
+        return self.masters[found - 1][1] if found else None
 
     def may_lose(self, epoch):
         """Whether what ended this time of the broker may take acknowledged messages."""
@@ -349,8 +358,9 @@ class Check:
             if known:
                 latest = known[-1][1]
                 floor = latest
-                if new_epoch:
-                    died = self.history.deaths.get(last_epoch, (time, ""))[0]
+                # In a cluster a session may begin at the other broker, which follows the first one.
+                if new_epoch or self.history.masters:
+                    died = self.history.deaths.get(last_epoch, (time, ""))[0] if new_epoch else time
                     sure = [one for when, one in known if when <= died - regress_us]
                     floor = sure[-1] if sure else 0
                     if self.history.may_lose(last_epoch):
@@ -362,6 +372,24 @@ class Check:
                 # What a broker has after its start is on the disk; what it lost then stays lost.
                 known = [(0, offset)]
             last_epoch = epoch
+
+    def deposed(self):
+        """Rule 3 of a cluster: what was sent when another broker had been promoted, and to one
+        that was not the master, is not acknowledged."""
+        history = self.history
+        if not history.masters:
+            return
+        per_broker = int(history.head["producers_max"])
+        for ident, message in history.messages.items():
+            if message.outcome != "O":
+                continue
+            broker = "ab"[int(ident[:2], 16) // per_broker]
+            master = history.master_at(message.invoked)
+            # A broker that is promoted takes messages before the answer to the promotion arrives,
+            # but nobody sends to it then.
+            if broker != master:
+                self.broken(3, f"{ident} was sent to broker {broker} at {message.invoked} us and "
+                               f"acknowledged; the master was {master}")
 
     def scan(self, broker):
         """Reads every queue from its first to its last offset as a new group. Rules 1, 2, 4, 7."""
@@ -512,6 +540,7 @@ def main(arguments):
     check.outcomes()
     check.offsets()
     check.order()
+    check.deposed()
     if "--broker" in arguments:
         broker = Broker(arguments[arguments.index("--broker") + 1])
         check.scan(broker)

@@ -12,6 +12,9 @@ use std::{
 
 use super::{history::Time, model::Known};
 
+/// Messages that a producer sends in a millisecond.
+const PER_MS: u64 = 4;
+
 /// What clients may do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Phase {
@@ -91,7 +94,7 @@ pub(super) struct Board {
     changed: Condvar,
     places: RwLock<Vec<Arc<Place>>>,
     trouble: Mutex<Option<String>>,
-    pub(super) address: SocketAddr,
+    address: Mutex<SocketAddr>,
     pub(super) time: Time,
     /// Messages that were acknowledged.
     pub(super) acked: AtomicU64,
@@ -99,6 +102,8 @@ pub(super) struct Board {
     pub(super) refused: AtomicU64,
     /// All records of a store have the same size.
     pub(super) uniform: bool,
+    /// Messages that a producer sends in a millisecond, after a first burst.
+    pub(super) per_ms: u64,
 }
 
 impl Board {
@@ -109,12 +114,23 @@ impl Board {
             changed: Condvar::new(),
             places: RwLock::default(),
             trouble: Mutex::default(),
-            address,
+            address: Mutex::new(address),
             time,
             acked: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             uniform,
+            per_ms: PER_MS,
         }
+    }
+
+    /// The broker to talk to.
+    pub(super) fn address(&self) -> SocketAddr {
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another broker is to be talked to, from the next change of the phase on.
+    pub(super) fn move_to(&self, address: SocketAddr) {
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = address;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -135,6 +151,11 @@ impl Board {
         let mut state = self.state();
         state.turn.epoch += 1;
         state.turn.epoch
+    }
+
+    /// Sets the epoch; [`Board::set`] has to follow.
+    pub(super) fn begin_epoch(&self, epoch: u32) {
+        self.state().turn.epoch = epoch;
     }
 
     pub(super) fn turn(&self) -> Turn {
@@ -213,6 +234,11 @@ impl Board {
         let topic: Arc<str> = topic.into();
         let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
         places.extend((0..queues).map(|queue| Arc::new(Place::new(Arc::clone(&topic), queue))));
+    }
+
+    /// Takes over the queues that another board knows, and what is known of them.
+    pub(super) fn share_places(&self, of: &Self) {
+        *self.places.write().unwrap_or_else(PoisonError::into_inner) = of.places();
     }
 
     pub(super) fn places(&self) -> Vec<Arc<Place>> {

@@ -97,6 +97,11 @@ impl Launch {
 }
 
 impl Broker {
+    /// A broker that somebody else has started.
+    pub(super) fn of(child: Child) -> Self {
+        Self { child }
+    }
+
     fn signal(&self, signal: Signal) -> io::Result<()> {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         let id = id.ok_or_else(|| io::Error::other("the broker has no process id"))?;

@@ -113,7 +113,7 @@ impl Consumer {
     }
 
     fn use_link(&mut self, turn: Turn) -> Result<(), Stop> {
-        let mut link = Link::connect(self.board.address)?;
+        let mut link = Link::connect(self.board.address())?;
         self.begin(&mut link, turn)?;
         let hold = if self.stays && turn.phase != Phase::Drain { HOLD } else { Duration::ZERO };
         loop {

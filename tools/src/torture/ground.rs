@@ -172,7 +172,7 @@ impl<'a> Ground<'a> {
     }
 
     pub(super) fn link(&self) -> Result<Link, Trouble> {
-        Link::connect(self.board.address).map_err(io_trouble("connect to the broker"))
+        Link::connect(self.board.address()).map_err(io_trouble("connect to the broker"))
     }
 
     fn create_topics(&mut self, mut link: Link) -> Result<(), Trouble> {
@@ -331,7 +331,7 @@ impl<'a> Ground<'a> {
         let now_us = self.board.time.now_us();
         self.log.line(format_args!("D {now_us} {}", self.epoch));
         self.log.flush().map_err(io_trouble("write a history"))?;
-        let verdict = verdict::check(&self.history, Some(self.board.address));
+        let verdict = verdict::check(&self.history, Some(self.board.address()));
         let verdict = verdict.map_err(io_trouble("run the checker"))?;
         if let Some(worst) = verdict.red.first() {
             return Err(red(worst.rule, worst.what.clone()));

@@ -34,13 +34,13 @@ fn row(plan: &Plan, tally: &Tally, date: &str, commit: &str) -> String {
     )
 }
 
-fn today() -> String {
+pub(super) fn today() -> String {
     let now = Timestamp::from_millisecond(Clock::system().now_ms()).unwrap_or_default();
     TimeZone::UTC.to_datetime(now).date().to_string()
 }
 
 /// What is checked out where this runs, if anything is.
-fn commit() -> String {
+pub(super) fn commit() -> String {
     let output = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
     let hash = output.ok().filter(|output| output.status.success());
     let hash = hash.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());

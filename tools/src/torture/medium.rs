@@ -72,8 +72,17 @@ impl Medium {
     /// Makes an empty one, and removes what dead runs have left. `fails` prepares for
     /// [`Medium::choke`].
     pub(super) fn make(fs: Fs, fails: bool) -> io::Result<Self> {
-        remove_stale()?;
+        Self::make_at(home().join(format!("{PREFIX}{}", std::process::id())), fs, fails)
+    }
+
+    /// Makes one of several that a run has at the same time.
+    pub(super) fn make_one_of(fs: Fs, name: &str) -> io::Result<Self> {
         let root = home().join(format!("{PREFIX}{}", std::process::id()));
+        Self::make_at(root.join(name), fs, false)
+    }
+
+    fn make_at(root: PathBuf, fs: Fs, fails: bool) -> io::Result<Self> {
+        remove_stale()?;
         let mut medium = Self { fs, root, device: None };
         medium.take_apart();
         fs::create_dir_all(medium.store())?;
@@ -230,6 +239,10 @@ impl Medium {
 impl Drop for Medium {
     fn drop(&mut self) {
         self.take_apart();
+        // The directory of a run that has several, when the last of them goes.
+        if let Some(run) = self.root.parent().filter(|parent| *parent != home()) {
+            let _not_empty = fs::remove_dir(run);
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod board;
 mod broker;
+mod cluster;
 mod consumer;
 mod ground;
 mod history;
@@ -43,6 +44,8 @@ use crate::{Context, error::Failure, io_failure, output::say, time::duration};
 pub(crate) enum Verb {
     /// Break a broker again and again under load, and check everything
     Run(Arguments),
+    /// Break a master and its slave again and again under load, and promote one after the other
+    Cluster(cluster::Arguments),
     /// Check the history of a run once more, without a broker as far as that goes
     Check {
         /// Directory of the history
@@ -127,6 +130,7 @@ struct Plan {
 pub(crate) fn run(verb: Verb, context: &mut Context) -> Result<(), Failure> {
     match verb {
         Verb::Run(arguments) => torture(&arguments, context),
+        Verb::Cluster(arguments) => cluster::run(&arguments, context),
         Verb::Check { history, broker } => {
             let verdict = verdict::check(&history, broker).map_err(io_failure("check"))?;
             context.output.json(&verdict)?;

@@ -23,10 +23,9 @@ use super::{
 
 /// Sends that may be under way.
 const WINDOW: usize = 32;
-/// Messages at the start of each turn, and then in each millisecond: the volume of a campaign must
-/// not depend on how fast the broker is.
+/// Messages at the start of each turn. Then the board has a pace: the volume of a campaign must not
+/// depend on how fast the broker is.
 const BURST: u64 = 300;
-const PER_MS: u64 = 4;
 /// How long answers are waited for once nothing more is sent.
 const LAST_ANSWERS: Duration = Duration::from_secs(12);
 /// The refusal that says nothing about whether a message is stored.
@@ -89,7 +88,7 @@ impl Producer {
         let mut waiting = HashMap::new();
         let mut broken = "the connection broke".to_owned();
         while self.board.goes_on(turn) {
-            if let Ok(mut link) = Link::connect(self.board.address) {
+            if let Ok(mut link) = Link::connect(self.board.address()) {
                 if let Err(error) = self.use_link(&mut link, (turn, &places), &mut waiting)? {
                     broken = error.to_string();
                 }
@@ -111,7 +110,7 @@ impl Producer {
         let began_us = self.board.time.now_us();
         let mut sent: u64 = 0;
         while self.board.goes_on(turn) {
-            let allowed = BURST + (self.board.time.now_us() - began_us) / 1_000 * PER_MS;
+            let allowed = BURST + (self.board.time.now_us() - began_us) / 1_000 * self.board.per_ms;
             let mut prepared = false;
             while waiting.len() < WINDOW && sent < allowed {
                 sent += self.prepare(link, (turn, places), waiting);

@@ -8,12 +8,14 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use protocol::{
+    body::ha::HaStatus,
     code::{RequestCode, ResponseCode},
     frame::{self, Encoding, Frame, Head},
-    header::Encode,
-    property,
+    header::{Encode, NoFields},
+    json, property,
     record::{self, body_crc},
     request::{
+        ha::ChangeRole,
         offset::{Commit, Offset, Query, Queue},
         pull::{Pull, Pulled, flag},
         query::ByKey,
@@ -184,6 +186,18 @@ impl Link {
             attributes: None,
         };
         succeeded(self.ask(RequestCode::UpdateAndCreateTopic, &header)?).map(drop)
+    }
+
+    /// What the broker says of its part in replication.
+    pub(super) fn replication(&mut self) -> Result<HaStatus, Unanswered> {
+        let reply = succeeded(self.ask(RequestCode::GetBrokerHaStatus, &NoFields)?)?;
+        Ok(json::decode(&reply.body).map_err(io::Error::other)?)
+    }
+
+    /// Makes a slave the master, whatever its old master does.
+    pub(super) fn promote(&mut self) -> Result<(), Unanswered> {
+        let header = ChangeRole { force: true };
+        succeeded(self.ask(RequestCode::PromoteBroker, &header)?).map(drop)
     }
 
     /// Whether the message with this unique id can be found by it.
