@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod admin;
+mod cluster;
 mod common;
+mod ha;
 mod kill;
 mod limits;
 mod listen;

@@ -43,6 +43,9 @@ impl Service for Names {
     type Turn = ();
 
     fn request(&self, connection: &Arc<Connection>, frame: Frame, (): &mut ()) {
+        if frame.code == RequestCode::GetBrokerMemberGroup.as_i32() {
+            return connection.unsupported(frame.ticket()); // as one of version 4
+        }
         let header = BrokerHeader::decode(&frame.fields).unwrap();
         assert_eq!(
             (header.broker_name, header.cluster_name, header.broker_id),
