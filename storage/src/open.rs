@@ -112,6 +112,7 @@ fn open_locked(
     let index =
         Index::open_for_slaves(&config.path, config.block_cache_bytes, config.kept_wal_bytes)?;
     let slave = config.role == Role::Slave;
+    let sequence_start = index.db()?.db().latest_sequence_number();
     let new = !begin_or_check(&config, &index)?;
     let lost = families == Families::Lost || meta::lost(&index.db()?)?;
     if lost && slave {
@@ -139,8 +140,13 @@ fn open_locked(
         checkpoint.log_offset,
         (mark_file, mark),
     )?;
-    let mut recovery =
-        Recovery { end: crate::LogOffset(log.end), cut: log.cut, ..Recovery::default() };
+    let mut recovery = Recovery {
+        end: crate::LogOffset(log.end),
+        cut: log.cut,
+        unsynced_bytes: log.unsynced_bytes,
+        synced_in: log.synced_in,
+        ..Recovery::default()
+    };
     if new {
         begin_index(&index, log.end, slave)?;
     }
@@ -173,7 +179,7 @@ fn open_locked(
     let to = if slave { core.log.confirmed.get() } else { log.end };
     let range = (checkpoint.log_offset.min(to), to);
     let writer = replay(&shared, &log.found, range, &mut recovery)?;
-    epochs::open(&shared)?;
+    epochs::open(&shared, sequence_start)?;
     Ok((shared, writer, recovery))
 }
 

@@ -36,7 +36,9 @@ pub(crate) fn ops(batch: &[u8]) -> Result<Vec<Op<'_>>, String> {
     while let Some((&tag, behind)) = rest.split_first() {
         rest = behind;
         let op = op(tag, &mut rest).ok_or_else(|| format!("operation {} is cut", ops.len()))?;
-        ops.push(op.ok_or_else(|| format!("operation {} has the unknown tag {tag:#x}", ops.len()))?);
+        ops.push(
+            op.ok_or_else(|| format!("operation {} has the unknown tag {tag:#x}", ops.len()))?,
+        );
     }
     if ops.len() != count {
         return Err(format!("it announces {count} operations and has {}", ops.len()));

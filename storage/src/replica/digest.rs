@@ -107,7 +107,9 @@ fn closed_log(store: &Path) -> io::Result<(u64, u64, u32)> {
     let marks = durable::read(store)?;
     let newest = marks.into_iter().flatten().max_by_key(|mark| mark.sequence);
     let end = newest.filter(|mark| mark.clean).map(|mark| mark.durable).ok_or_else(|| {
-        io::Error::other("it was not closed in order, so its end is unknown; start and stop its broker")
+        io::Error::other(
+            "it was not closed in order, so its end is unknown; start and stop its broker",
+        )
     })?;
     let found = recover::list(&store.join("commitlog")).map_err(io::Error::other)?;
     let min = found.first().map_or(0, |first| first.base_offset);

@@ -89,11 +89,12 @@ pub(crate) fn was_slave(store: &Path) -> bool {
 }
 
 /// Begins an epoch if the store is open as a master, durably, with the offsets that it has kept
-/// aside as a slave. A slave goes on with those.
+/// aside as a slave. A slave goes on with those. `sequence_start` is the index's sequence number
+/// before this open has written anything.
 ///
 /// # Errors
 /// [`OpenError`].
-pub(crate) fn open(shared: &Shared) -> Result<(), OpenError> {
+pub(crate) fn open(shared: &Shared, sequence_start: u64) -> Result<(), OpenError> {
     let core = &shared.core;
     let path = &core.config.path;
     let followed = path.join(FOLLOWED);
@@ -109,7 +110,7 @@ pub(crate) fn open(shared: &Shared) -> Result<(), OpenError> {
     let epoch = {
         let guard = core.index.db()?;
         let mut epochs = Epochs::read(&guard)?;
-        let starts = (core.log.appended(), guard.db().latest_sequence_number());
+        let starts = (core.log.appended(), sequence_start);
         epochs.begin(saved.map_or(0, |saved| saved.seen_epoch), starts);
         epochs.put(&mut batch, &guard);
         aside::take_in(shared, &guard, &mut batch)?;

@@ -159,7 +159,8 @@ impl Follower {
     fn stored_block(&mut self, key: &[u8], value: &[u8]) -> Result<(), ReadError> {
         let row = consume_queue::decode_row(key, value);
         let (topic, queue_id, block) = row.ok_or_else(|| damaged(Family::ConsumeQueue, key))?;
-        let full = block.first() + to_u64(block.entries.len()) == (block.number + 1) * BLOCK_ENTRIES;
+        let full =
+            block.first() + to_u64(block.entries.len()) == (block.number + 1) * BLOCK_ENTRIES;
         let topic = self.topics.get(&topic);
         let Some(queue) = topic.and_then(|topic| topic.any_in_memory(queue_id)) else {
             return Ok(());

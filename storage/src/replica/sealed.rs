@@ -38,7 +38,8 @@ pub(crate) fn read<M: Message + Default>(path: &Path) -> io::Result<Option<M>> {
         .filter(|(crc, message)| crc32fast::hash(message) == *crc)
         .and_then(|(_, message)| M::decode(message).ok());
     message.map(Some).ok_or_else(|| {
-        let reason = format!("{} is damaged; remove it, and its store will start without", path.display());
+        let reason =
+            format!("{} is damaged; remove it, and its store will start without", path.display());
         io::Error::new(io::ErrorKind::InvalidData, reason)
     })
 }

@@ -47,11 +47,14 @@ impl Store {
         let limit = piece.segment_base.saturating_add(piece.segment_bytes);
         let end = got.saturating_add(to_u64(piece.bytes.len()));
         if at < piece.segment_base || end > limit {
-            let reason = format!("bytes up to {end} in a segment from {} to {limit}", piece.segment_base);
+            let reason =
+                format!("bytes up to {end} in a segment from {} to {limit}", piece.segment_base);
             return Err(ReplicaError::Record { log_offset: got, reason });
         }
         let mut appender = self.shared.appender();
-        appender.begin_segment(piece.segment_base, piece.segment_bytes, |bytes| core.space.room_for(bytes))?;
+        appender.begin_segment(piece.segment_base, piece.segment_bytes, |bytes| {
+            core.space.room_for(bytes)
+        })?;
         let bytes = follow::joined(rest, &piece.bytes);
         let whole = follow::whole(&bytes, at, limit)?;
         let (records, more) = bytes.split_at(whole);
@@ -81,15 +84,15 @@ impl Store {
         if expected != got {
             return Err(ReplicaError::Gap { what: "change", expected, got });
         }
+        let wrong = |reason| ReplicaError::Batch { sequence: got, reason };
+        let ops = batch::ops(&delta.batch).map_err(wrong)?;
+        let next = got + to_u64(ops.len());
+        if ops.is_empty() || next != delta.last_sequence + 1 {
+            return Err(wrong(format!("{next} would be next, not {}", delta.last_sequence + 1)));
+        }
         let appended = core.log.appended();
         if delta.needs > appended {
             return Err(ReplicaError::Early { needs: delta.needs, appended });
-        }
-        let wrong = |reason| ReplicaError::Batch { sequence: got, reason };
-        let ops = batch::ops(&delta.batch).map_err(wrong)?;
-        let last = got + to_u64(ops.len()) - 1;
-        if ops.is_empty() || last != delta.last_sequence {
-            return Err(wrong(format!("it ends at {last}, not at {}", delta.last_sequence)));
         }
         // The records of a block come before the block.
         follower.show(&self.shared, delta.needs).map_err(|error| poisoned(core, error))?;

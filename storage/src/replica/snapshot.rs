@@ -49,7 +49,8 @@ pub struct Snapshot {
 }
 
 pub(super) fn take(core: &Core) -> Result<Snapshot, ReplicaError> {
-    let failed = |error: io::Error| ReplicaError::File { reason: format!("a snapshot failed: {error}") };
+    let failed =
+        |error: io::Error| ReplicaError::File { reason: format!("a snapshot failed: {error}") };
     let parent = core.config.path.join(TAKEN_DIR);
     file::create_dir(&parent).map_err(failed)?;
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -78,7 +79,8 @@ fn list(dir: &Path) -> io::Result<Vec<SnapshotFile>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        let name = entry.file_name().into_string().map_err(|_| io::Error::other("a strange name"))?;
+        let name =
+            entry.file_name().into_string().map_err(|_| io::Error::other("a strange name"))?;
         // Written when the copy was looked at.
         if name != "LOG" {
             files.push(SnapshotFile { name, bytes: entry.metadata()?.len() });
@@ -95,7 +97,8 @@ impl Snapshot {
     /// Of the operating system.
     pub fn read(&self, name: &str, offset: u64, max_bytes: usize) -> io::Result<Bytes> {
         let of = self.files.iter().find(|file| file.name == name);
-        let of = of.ok_or_else(|| io::Error::other(format!("the snapshot has no file {name:?}")))?;
+        let of =
+            of.ok_or_else(|| io::Error::other(format!("the snapshot has no file {name:?}")))?;
         let left = usize::try_from(of.bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
         let mut bytes = vec![0; left.min(max_bytes)];
         File::open(self.dir.join(name))?.read_exact_at(&mut bytes, offset)?;
@@ -161,7 +164,9 @@ impl Stage {
         let path = self.path(name)?;
         let here = self.have(name)?;
         if here != offset {
-            return Err(io::Error::other(format!("{name} has {here} bytes, those at {offset} came")));
+            return Err(io::Error::other(format!(
+                "{name} has {here} bytes, those at {offset} came"
+            )));
         }
         DiskFile::open_or_create(&path)?.write_at(bytes, offset)
     }
@@ -174,7 +179,9 @@ impl Stage {
         for SnapshotFile { name, bytes } in files {
             let here = self.have(name)?;
             if here != *bytes {
-                return Err(io::Error::other(format!("{name} has {here} bytes instead of {bytes}")));
+                return Err(io::Error::other(format!(
+                    "{name} has {here} bytes instead of {bytes}"
+                )));
             }
             DiskFile::open_or_create(&self.path(name)?)?.sync()?;
         }
@@ -184,7 +191,8 @@ impl Stage {
     /// Names come from another machine.
     fn path(&self, name: &str) -> io::Result<PathBuf> {
         let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_');
-        if name.is_empty() || name.starts_with('.') || name.len() > 128 || !name.bytes().all(plain) {
+        if name.is_empty() || name.starts_with('.') || name.len() > 128 || !name.bytes().all(plain)
+        {
             return Err(io::Error::other(format!("{name:?} is no name of a snapshot's file")));
         }
         Ok(self.dir.join(name))

@@ -80,7 +80,8 @@ pub(crate) fn carry_out(config: &Config) -> Result<(), OpenError> {
 fn cut_log(store: &Path, at: u64) -> Result<(), OpenError> {
     let log_dir = store.join("commitlog");
     let mut found = recover::list(&log_dir)?;
-    let Some(last) = found.iter().find(|segment| segment.base_offset <= at && at < segment.limit_offset())
+    let Some(last) =
+        found.iter().find(|segment| segment.base_offset <= at && at < segment.limit_offset())
     else {
         return Ok(());
     };
@@ -113,9 +114,8 @@ fn restart_log(config: &Config, at: u64) -> Result<(), OpenError> {
     let store = &config.path;
     let log_dir = store.join("commitlog");
     let begun = log_dir.join(allocate::name(at));
-    let fresh = recover::list(&log_dir).is_ok_and(|found| {
-        matches!(&found[..], [only] if only.path == begun && is_empty(only))
-    });
+    let fresh = recover::list(&log_dir)
+        .is_ok_and(|found| matches!(&found[..], [only] if only.path == begun && is_empty(only)));
     if fresh {
         return Ok(());
     }

@@ -10,6 +10,7 @@ mod keys;
 mod model;
 mod read;
 mod rebuild;
+mod replica;
 mod retention;
 mod scale;
 mod state;

@@ -1,6 +1,7 @@
 //! `mqtool store`: look at and repair the store of a broker that is down.
 
 mod cat;
+mod digest;
 mod grep;
 mod repair;
 mod tree;
@@ -28,6 +29,10 @@ pub(crate) enum Verb {
     ///
     /// Changes nothing. Exit code 1 if there are problems; what is only worth knowing is none.
     Verify(Directory),
+    /// Print checksums of everything, which are the same on a master and its slave
+    ///
+    /// The broker must have been stopped in order.
+    Digest(Directory),
     /// List segments, watermark, RocksDB's families and topics
     Tree(tree::Arguments),
     /// Print messages
@@ -50,6 +55,7 @@ pub(crate) struct Directory {
 pub(crate) fn run(verb: Verb, context: &mut Context) -> Result<(), Failure> {
     match verb {
         Verb::Verify(arguments) => verify::run(&arguments, context),
+        Verb::Digest(arguments) => digest::run(&arguments, context),
         Verb::Tree(arguments) => tree::run(&arguments, context),
         Verb::Cat(arguments) => cat::run(&arguments, context),
         Verb::Grep(arguments) => grep::run(arguments, context),
