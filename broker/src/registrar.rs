@@ -349,6 +349,10 @@ async fn everything(state: Arc<State>) -> Pieces {
     blocking(move || {
         let version = version(&state);
         let topics = state.store.topics();
+        if topics.is_empty() {
+            // A new slave has none until its master has told it, which it finds by registering.
+            return Pieces { version, bodies: Arc::new([body(&state, &[], version)]) };
+        }
         let pieces = topics.chunks(PIECE_TOPICS);
         let count = pieces.len();
         let piece = |(at, topics): (usize, &[Arc<Topic>])| {
