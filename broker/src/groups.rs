@@ -16,6 +16,22 @@ pub(crate) fn existing(state: &State, group: &str) -> Result<Arc<GroupConfig>, R
     state.store.group(group).ok_or_else(|| Refusal::NoGroup { group: group.to_owned() })
 }
 
+/// The group that somebody wants to read as. A slave serves one that it does not know as it will be
+/// when a heartbeat has created it at the master: new groups begin to read while there is none.
+///
+/// # Errors
+///
+/// When it does not exist, and would not come into being by itself.
+pub(crate) fn reading(state: &State, group: &str) -> Result<Arc<GroupConfig>, Refusal> {
+    match existing(state, group) {
+        Err(_) if state.config.auto_create_group && !state.is_master() => {
+            names::check_group(group)?;
+            Ok(Arc::new(GroupConfig::new(group)))
+        }
+        outcome => outcome,
+    }
+}
+
 /// The group, created with RocketMQ's defaults if that is allowed.
 ///
 /// # Errors

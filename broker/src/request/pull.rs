@@ -195,7 +195,7 @@ fn check(state: &State, header: &Pull<'_>) -> Result<(Arc<GroupConfig>, Arc<Topi
     if state.config.permission & topics::PERM_READ == 0 {
         return Err(state.forbids("read"));
     }
-    let group = groups::existing(state, header.consumer_group)?;
+    let group = groups::reading(state, header.consumer_group)?;
     if !group.consume_enable {
         return Err(forbidden(header, "consume: its consumeEnable is false", 2));
     }
