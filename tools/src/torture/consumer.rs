@@ -57,6 +57,11 @@ impl From<io::Error> for Stop {
     }
 }
 
+/// The group of the consumer with this number.
+pub(super) fn group(number: u8) -> String {
+    format!("torture-group-{number}")
+}
+
 impl Consumer {
     pub(super) fn new(
         board: &Arc<Board>,
@@ -64,7 +69,7 @@ impl Consumer {
         (number, stays): (u8, bool),
         seed: Seed,
     ) -> io::Result<Self> {
-        let group = format!("torture-group-{number}");
+        let group = group(number);
         let mut log = Log::create(&history.join(format!("consumer-{number}.log")))?;
         log.line(format_args!("G {group}"));
         let places = Vec::new();

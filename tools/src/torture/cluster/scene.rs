@@ -20,7 +20,7 @@ use super::{
 };
 use crate::torture::{
     board::{Board, Phase, Place, Role},
-    consumer::Consumer,
+    consumer::{self, Consumer},
     ground::{INTERRUPTED, Trouble, io_trouble, red},
     history::{Log, Time},
     medium,
@@ -36,6 +36,9 @@ const PROGRESS: Duration = Duration::from_secs(60);
 /// Producers of each broker. The number of one says whose it is.
 const PRODUCERS: u8 = 2;
 pub(super) const PRODUCERS_MAX: u8 = 8;
+/// The readers: one at the master that begins at its group's offset each time, one at the slave that
+/// goes on where it was.
+const READERS: [(u8, bool); 2] = [(0, false), (1, true)];
 /// Messages of a producer in a millisecond.
 const PER_MS: u64 = 1;
 /// Topics of equal name length, so that records can all have one size, and their queues.
@@ -122,6 +125,11 @@ impl<'a> Scene<'a> {
             let created = self.create_topic(&mut link, topic, queues);
             created
                 .map_err(|error| red(10, format!("topic {topic} cannot be created: {error}")))?;
+        }
+        // Groups come into being at the master, and one of these will begin at the slave.
+        for (place, (group, _)) in self.places().iter().zip(READERS) {
+            let pulled = link.pull(&consumer::group(group), place.at(), (0, 1), Duration::ZERO);
+            pulled.map_err(|error| red(10, format!("group {group} cannot read: {error}")))?;
         }
         self.note_ends()?;
         self.open(Side::A);
@@ -380,8 +388,7 @@ fn start_clients(
             clients.push(thread::Builder::new().spawn(move || producer.run())?);
         }
     }
-    // One at the master that begins at its group's offset each time, one at the slave that goes on.
-    for (board, reader) in readers.iter().zip([(0, false), (1, true)]) {
+    for (board, reader) in readers.iter().zip(READERS) {
         let consumer = Consumer::new(board, history, reader, seed.branch())?;
         clients.push(thread::Builder::new().spawn(move || consumer.run())?);
     }
