@@ -331,7 +331,7 @@ fn log_that_is_too_old_begins_anew() {
     leader.pretend_disk(99, 100);
     let mut config = from.config.clone();
     leader.close();
-    config.disk_force_clean_percent = 50;
+    config.disk_force_clean_percent = 98;
     let leader = Store::open(config, from.clock.clone()).unwrap();
     leader.pretend_disk(99, 100);
     let deleted = leader.delete_expired().unwrap();
