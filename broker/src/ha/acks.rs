@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use super::{AckKind, SlaveState, SlaveStatus, frame::Ack};
+#[cfg(test)]
+use super::sim::{Bug, bug};
+use super::{AckKind, SlaveState, SlaveStatus, frame::Ack, replica::Epoch};
 
 /// A slave that lacks more of the log is not in sync.
 pub(crate) const IN_SYNC_LAG_BYTES: u64 = 256 << 20;
@@ -59,12 +61,11 @@ pub(crate) enum AckError {
 pub(crate) struct Acks {
     needed: usize,
     kind: AckKind,
+    /// The master's own.
+    epoch: Epoch,
     slaves: BTreeMap<u64, Slave>,
     last_session: SessionId,
     replicated: Reach,
-    /// Counts sessions instead of brokers; for the test that must find it.
-    #[cfg(test)]
-    pub(crate) bug_count_sessions: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -79,15 +80,14 @@ struct Slave {
 
 impl Acks {
     /// With so many slaves needed, of which this counts.
-    pub(crate) fn new(needed: usize, kind: AckKind) -> Self {
+    pub(crate) fn new(needed: usize, kind: AckKind, epoch: Epoch) -> Self {
         Self {
             needed,
             kind,
+            epoch,
             slaves: BTreeMap::new(),
             last_session: 0,
             replicated: Reach::default(),
-            #[cfg(test)]
-            bug_count_sessions: false,
         }
     }
 
@@ -107,8 +107,7 @@ impl Acks {
         now_ms: u64,
     ) -> Result<SessionId, AckError> {
         #[cfg(test)]
-        let broker_id =
-            if self.bug_count_sessions { broker_id + (self.last_session << 32) } else { broker_id };
+        let broker_id = broker_id + if bug(Bug::CountTwice) { self.last_session << 32 } else { 0 };
         if self.slaves.len() >= SESSIONS_MAX && !self.slaves.contains_key(&broker_id) {
             return Err(AckError::TooMany);
         }
@@ -181,15 +180,17 @@ impl Acks {
 
     fn count(&mut self) -> Option<Reach> {
         let nth = self.needed.checked_sub(1)?;
+        // What older masters wrote counts only with the beginning of this epoch: a slave that has
+        // less may lose against one that has more of an epoch in between.
+        let of_epoch = |ack: &Ack| ack.epoch >= self.epoch.number;
+        let reach = |ack: &Ack| match self.kind {
+            AckKind::Received => Reach { log: ack.received, sequence: ack.sequence },
+            AckKind::Durable => Reach { log: ack.durable, sequence: ack.durable_sequence },
+        };
         let reaches = || {
-            self.slaves.values().filter(|slave| slave.sent.is_some()).map(|slave| match self.kind {
-                AckKind::Received => {
-                    Reach { log: slave.ack.received, sequence: slave.ack.sequence }
-                }
-                AckKind::Durable => {
-                    Reach { log: slave.ack.durable, sequence: slave.ack.durable_sequence }
-                }
-            })
+            let streaming = self.slaves.values().filter(|slave| slave.sent.is_some());
+            let acks = streaming.map(|slave| slave.ack).filter(of_epoch);
+            acks.map(|ack| reach(&ack)).filter(|reach| reach.log >= self.epoch.log_start)
         };
         let largest = |of: fn(Reach) -> u64| {
             let mut all: Vec<u64> = reaches().map(of).collect();
@@ -262,7 +263,7 @@ mod tests {
     const ADDRESS: &str = "127.0.0.1:1";
 
     fn table(needed: usize, kind: AckKind) -> Acks {
-        Acks::new(needed, kind)
+        Acks::new(needed, kind, Epoch { number: 1, leader: 1, ..Epoch::default() })
     }
 
     /// A slave that streams from 0, everything up to 1000 and change 1000 being sent.
@@ -307,6 +308,16 @@ mod tests {
         let a = follow(&mut acks, 1);
         assert_eq!(log(&mut acks, a, has(500, 100)), 100);
         assert_eq!(log(&mut acks, a, has(500, 500)), 500);
+    }
+
+    #[test]
+    fn what_older_masters_wrote_counts_with_the_beginning_of_the_epoch() {
+        let epoch = Epoch { number: 3, leader: 1, log_start: 400, sequence_start: 0 };
+        let mut acks = Acks::new(1, AckKind::Received, epoch);
+        let a = follow(&mut acks, 1);
+        assert_eq!(log(&mut acks, a, Ack { epoch: 3, ..has(399, 0) }), 0);
+        assert_eq!(log(&mut acks, a, Ack { epoch: 2, ..has(400, 0) }), 0, "it lacks the row");
+        assert_eq!(log(&mut acks, a, Ack { epoch: 3, ..has(400, 0) }), 400);
     }
 
     #[test]

@@ -7,12 +7,15 @@
 mod acker;
 mod acks;
 mod frame;
+mod greet;
 mod link;
 mod local;
 mod plan;
 mod replica;
 mod sending;
 mod session;
+#[cfg(test)]
+mod sim;
 mod sink;
 mod source;
 mod status;
@@ -54,11 +57,13 @@ impl Ha {
     /// The address cannot be listened on, or the store cannot be read.
     pub(crate) fn start_master(store: Arc<Store>, settings: Settings) -> io::Result<Self> {
         let identity = store.identity().map_err(io::Error::other)?;
-        let epoch = identity.epochs.last().map_or(0, |epoch| epoch.number);
+        let epoch = identity.epochs.last().copied().unwrap_or_default();
         let (end, ended) = watch::channel(None);
         let (local, name) = local(&store, &settings);
         let needed = settings.in_sync_replicas.saturating_sub(1);
-        let link = MasterLink::start(local, name, settings.listen, (needed, settings.ack), end)?;
+        let counted = (needed, settings.ack, epoch);
+        let link = MasterLink::start(local, name, settings.listen, counted, end)?;
+        let epoch = epoch.number;
         tracing::info!(address = %link.local_addr(), epoch, "waiting for slaves");
         Ok(Self { side: Side::Master { link, epoch }, ended })
     }

@@ -160,13 +160,13 @@ pub(crate) fn decide(hello: &Hello, own: &Own<'_>) -> Result<Plan, Refusal> {
     if hello.diverged {
         return Ok(anew(true, "it has found a difference", newer_epochs));
     }
-    let common_end = [their_next, our_next]
-        .into_iter()
-        .flatten()
-        .map(|next| next.log_start)
-        .chain([hello.received, end])
-        .min()
-        .unwrap_or(end);
+    // A later epoch may begin before an earlier one: its master had a snapshot, and had lost log.
+    let later = [hello.epochs.get(theirs + 1..), epochs.get(ours + 1..)];
+    let starts = later.into_iter().flatten().flatten().map(|epoch| epoch.log_start);
+    let common_end = starts.chain([hello.received, end]).min().unwrap_or(end);
+    // A log without bytes has none of another master, wherever it begins.
+    let bare = hello.received == hello.log_min && (log_min..=end).contains(&hello.received);
+    let common_end = if bare { hello.received } else { common_end };
     let cuts = common_end < hello.received;
     if hello.tail_to <= common_end && own.tail_crc.is_some_and(|crc| crc != hello.tail_crc) {
         return Ok(anew(true, "the end of its log differs", newer_epochs));

@@ -195,6 +195,19 @@ fn what_another_master_wrote_is_cut() {
 }
 
 #[test]
+fn a_later_epoch_may_begin_before_an_earlier_one() {
+    let cut = decide_with(|hello, own| {
+        let mut identity = master();
+        identity.epochs.push(epoch(5, 15, 600, 100));
+        let identity = Box::leak(Box::new(identity));
+        own.identity = identity;
+        hello.epochs.truncate(2);
+        (hello.sequence, hello.tail_from) = (80, 890);
+    });
+    assert_eq!(cut.unwrap().log, Cut(600));
+}
+
+#[test]
 fn the_index_of_an_epoch_of_its_own_is_never_kept() {
     // Fewer changes than this master had, and all the same others.
     let own_row = |hello: &mut Hello, _: &mut Own<'_>| {
@@ -235,6 +248,26 @@ fn a_log_that_ends_before_the_masters_begins_starts_anew() {
         (own.tail_crc, own.deltas_kept) = (None, false);
     };
     assert_eq!(plan(gone), (Restart(200), true));
+}
+
+#[test]
+fn a_log_that_began_anew_is_not_begun_anew_again() {
+    // The index is still of the first epoch, which ended long before the log begins now.
+    let plan = decide_with(|hello, own| {
+        own.position.log_min = 600;
+        hello.epochs.truncate(1);
+        (hello.log_min, hello.received, hello.sequence) = (600, 600, 30);
+        (hello.tail_from, hello.tail_to, own.tail_crc) = (600, 600, None);
+    })
+    .unwrap();
+    assert!(plan.streams());
+    assert_eq!((plan.log, plan.newer_epochs), (Keep(600), master().epochs[1..].to_vec()));
+    // Only where this master's log has something to follow.
+    let beyond = |hello: &mut Hello, _: &mut Own<'_>| {
+        (hello.log_min, hello.received) = (1001, 1001);
+        (hello.tail_from, hello.tail_to) = (1001, 1001);
+    };
+    assert_eq!(self::plan(beyond).0, Restart(200));
 }
 
 #[test]

@@ -22,6 +22,20 @@ pub(crate) enum SessionEnd {
         /// Last change that was sent.
         sequence: u64,
     },
+    /// A change speaks of log that its master lost in a power cut, and the next epoch begins before
+    /// that: no log will ever be what it needs.
+    #[error(
+        "the change after {sequence} speaks of the log up to {needs}, which was lost from {log_start} \
+         on; the slave gets a snapshot when it returns"
+    )]
+    Lost {
+        /// Last change that was sent.
+        sequence: u64,
+        /// What the next one needs.
+        needs: u64,
+        /// Where the next epoch begins.
+        log_start: u64,
+    },
     /// The slave was not heard.
     #[error("the slave was silent for {silent_ms} ms")]
     Silent {

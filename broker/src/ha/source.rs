@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+#[cfg(test)]
+use super::sim::{Bug, bug};
 use super::{
     acks::Reach,
     frame::{Ack, Body, FileBytes, Frame, LogBytes, LogDigest, PART_MAX_BYTES, WalDelta},
@@ -119,14 +121,6 @@ impl<S: Master> Feed<S> {
         }
         Ok(bodies.into_iter().map(|body| self.count.next(body)).collect())
     }
-
-    /// Makes the stream send a change before the log it needs; for the test that must find it.
-    #[cfg(test)]
-    pub(crate) fn bug_delta_early(&mut self) {
-        if let Mode::Stream(stream) = &mut self.mode {
-            stream.bug_delta_early = true;
-        }
-    }
 }
 
 /// The stream: log, changes that need no more of it than was sent, what is shown of it.
@@ -150,8 +144,6 @@ struct Stream {
     log_crc: crc32fast::Hasher,
     log_crc_from: u64,
     log_crc_ms: u64,
-    #[cfg(test)]
-    bug_delta_early: bool,
 }
 
 impl Stream {
@@ -170,8 +162,6 @@ impl Stream {
             log_crc: crc32fast::Hasher::new(),
             log_crc_from: from.log,
             log_crc_ms: now_ms,
-            #[cfg(test)]
-            bug_delta_early: false,
         }
     }
 
@@ -197,7 +187,15 @@ impl Stream {
         }
         self.confirm(&position, &mut bodies);
         self.digests(store, &position, now_ms, &mut bodies)?;
-        let log_end = position.appended.min(self.gate());
+        let gate = self.gate();
+        if let Some(needs) = self.waiting.front().map(|delta| delta.needs)
+            && needs > gate
+            && self.sent.log >= gate
+        {
+            let sequence = self.sent.sequence;
+            return Err(SessionEnd::Lost { sequence, needs, log_start: gate });
+        }
+        let log_end = position.appended.min(gate);
         if self.gone && self.waiting.is_empty() && self.sent.log >= log_end {
             return Err(SessionEnd::Gone { sequence: self.sent.sequence });
         }
@@ -223,7 +221,11 @@ impl Stream {
     /// Where the log is kept back until the slave's disk has the row of an epoch: what it has of
     /// the log without the row would pass for that of an older epoch.
     fn gate(&self) -> u64 {
-        self.missing.front().map_or(u64::MAX, |epoch| epoch.log_start)
+        #[cfg(test)]
+        if bug(Bug::NoGate) {
+            return u64::MAX;
+        }
+        self.missing.iter().map(|epoch| epoch.log_start).min().unwrap_or(u64::MAX)
     }
 
     /// Sends some log if there is some and the slave keeps up; returns how much.
@@ -272,7 +274,7 @@ impl Stream {
         }
         let reached = self.sent.log;
         #[cfg(test)]
-        let reached = if self.bug_delta_early { u64::MAX } else { reached };
+        let reached = if bug(Bug::DeltaEarly) { u64::MAX } else { reached };
         let Some(delta) = self.waiting.pop_front_if(|delta| delta.needs <= reached) else {
             return Ok(0);
         };

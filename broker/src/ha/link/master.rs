@@ -18,9 +18,10 @@ use super::{Clock, Frames, LinkError, TICK, send};
 use crate::ha::{
     AckKind, Ended, SlaveStatus,
     acks::{AckError, Acks, Reach, SESSIONS_MAX, SessionId},
-    frame::{self, Body, Frame, Hello, Refuse, Welcome},
-    plan::{self, Code, Own, Plan, Refusal},
-    replica::{Deltas, Identity, Master, StoreError},
+    frame::{Body, Frame, Hello, Refuse},
+    greet::{self, GreetError},
+    plan::{Code, Plan, Refusal},
+    replica::{Deltas, Epoch, Identity, Master, StoreError},
     session::{Count, SessionEnd},
     sink::Who,
     source::{self, Said},
@@ -34,14 +35,12 @@ const ACCEPT: Duration = Duration::from_millis(50);
 const PARKED_MS: u64 = 600_000;
 /// So many of them.
 const PARKED_MAX: usize = 4;
-/// Longest tail of a log whose CRC is compared.
-const TAIL_MAX_BYTES: u64 = 4 << 20;
 
 /// Why a session is over or did not begin.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Over {
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Greet(#[from] GreetError),
     #[error("it says something else than hello first")]
     NoHello,
     #[error(transparent)]
@@ -68,6 +67,8 @@ pub(super) struct Hub<S: Master> {
     ended: watch::Sender<Option<Ended>>,
     connections: Mutex<HashMap<u64, TcpStream>>,
     parked: Mutex<HashMap<u64, (S::Snapshot, u64)>>,
+    /// After which change a slave can only be helped by a snapshot.
+    lost: Mutex<HashMap<u64, u64>>,
 }
 
 /// A master's running replication.
@@ -87,7 +88,7 @@ where
         store: S,
         name: Who,
         listen: SocketAddr,
-        acks: (usize, AckKind),
+        (needed, kind, epoch): (usize, AckKind, Epoch),
         ended: watch::Sender<Option<Ended>>,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(listen)?;
@@ -96,14 +97,15 @@ where
         let hub = Arc::new(Hub {
             store,
             name,
-            kind: acks.1,
-            acks: Mutex::new(Acks::new(acks.0, acks.1)),
+            kind,
+            acks: Mutex::new(Acks::new(needed, kind, epoch)),
             clock: Clock::start(),
             stop: AtomicBool::new(false),
             replicated: watch::Sender::new(0),
             ended,
             connections: Mutex::default(),
             parked: Mutex::default(),
+            lost: Mutex::default(),
         });
         let shared = Arc::clone(&hub);
         let acceptor = thread::Builder::new()
@@ -208,7 +210,9 @@ where
         lock(&hub.connections).remove(&number);
         match over {
             Over::Stopped => {}
-            Over::Refused(reason) => tracing::warn!(%peer, %reason, "a slave is refused"),
+            Over::Greet(GreetError::Refused(reason)) => {
+                tracing::warn!(%peer, %reason, "a slave is refused")
+            }
             reason => tracing::info!(%peer, %reason, "a slave's session is over"),
         }
     })
@@ -224,33 +228,22 @@ where
         let mut frames = Frames::new(stream.try_clone().map_err(LinkError::from)?)?;
         let Some(Body::Hello(hello)) = frames.greeting()?.body else { return Err(Over::NoHello) };
         let mut stream = stream.try_clone().map_err(LinkError::from)?;
-        let greeted = greet(hub, &hello);
-        let (identity, plan) = match greeted {
+        let lost = lock(&hub.lost).get(&hello.broker_id).copied();
+        let (identity, plan) = match greet::greet(&hub.store, &hub.name, &hello, lost) {
             Ok(greeted) => greeted,
-            Err(over) => return Err(refuse(hub, &mut stream, over)),
+            Err(error) => return Err(refuse(hub, &mut stream, error.into())),
         };
         let begun = hub.acks().begin(hello.broker_id, peer, hub.clock.now_ms());
         let session = match begun {
             Ok(session) => session,
             Err(error) => return Err(refuse(hub, &mut stream, error.into())),
         };
-        let outcome =
-            welcome(hub, &hello, (&identity, plan), session).and_then(|(welcome, plan)| {
-                send(&mut stream, std::slice::from_ref(&welcome))?;
-                tracing::info!(
-                    %peer,
-                    broker_id = hello.broker_id,
-                    received = hello.received,
-                    sequence = hello.sequence,
-                    log = ?plan.log,
-                    snapshot = plan.snapshot,
-                    why = plan.why,
-                    "a slave is taken"
-                );
-                frames.welcomed()?;
-                follow(hub, (&mut frames, &mut stream), &hello, (welcome.epoch, plan, session))
-            });
+        let outcome = admit(hub, (&mut frames, &mut stream), &hello, (&identity, plan, session));
         hub.acks().end(session);
+        if let Err(Over::Session(SessionEnd::Lost { sequence, .. })) = &outcome {
+            // Only known slaves come so far, and of them at most as many as sessions.
+            lock(&hub.lost).insert(hello.broker_id, *sequence);
+        }
         outcome
     };
     let outcome = run();
@@ -262,74 +255,51 @@ where
     }
 }
 
-/// Decides what becomes of a slave.
-fn greet<S: Master>(hub: &Hub<S>, hello: &Hello) -> Result<(Identity, Plan), Over> {
-    let Hub { store, name, .. } = hub;
-    let identity = store.identity()?;
-    let position = store.position();
-    let mut own = Own {
-        cluster: &name.cluster,
-        broker_name: &name.broker_name,
-        broker_id: name.broker_id,
-        identity: &identity,
-        position,
-        tail_crc: None,
-        deltas_kept: false,
-    };
-    // Before anything is read for a stranger.
-    plan::check(hello, &own)?;
-    let tail = hello.tail_to.saturating_sub(hello.tail_from);
-    if (1..=TAIL_MAX_BYTES).contains(&tail)
-        && hello.tail_from >= position.log_min
-        && hello.tail_to <= position.appended
-    {
-        own.tail_crc = Some(store.log_crc(hello.tail_from, hello.tail_to)?);
-    }
-    own.deltas_kept = hello.sequence <= position.sequence
-        && !matches!(store.deltas_after(hello.sequence, 1)?, Deltas::Gone);
-    let plan = plan::decide(hello, &own)?;
-    Ok((identity, plan))
-}
-
 fn refuse<S: Master>(hub: &Hub<S>, stream: &mut TcpStream, over: Over) -> Over {
     let code = match &over {
-        Over::Refused(refusal) => refusal.code(),
+        Over::Greet(GreetError::Refused(refusal)) => refusal.code(),
         _ => Code::Unavailable,
     };
     let refuse = Refuse { code: code as u32, reason: over.to_string() };
     if let Err(error) = send(stream, &[Frame::greeting(Body::Refuse(refuse))]) {
         tracing::debug!(%error, "a slave went before it could be refused");
     }
-    if let Over::Refused(Refusal::NewerEpoch { seen, .. }) = over {
+    if let Over::Greet(GreetError::Refused(Refusal::NewerEpoch { seen, .. })) = over {
         hub.ended.send_replace(Some(Ended::Demoted { seen_epoch: seen }));
     }
     over
 }
 
-fn welcome<S: Master>(
+/// Tells the slave what it must do, and serves it.
+fn admit<S>(
     hub: &Hub<S>,
+    (frames, stream): (&mut Frames, &mut TcpStream),
     hello: &Hello,
-    (identity, plan): (&Identity, Plan),
-    session: SessionId,
-) -> Result<(Frame, Plan), Over> {
+    (identity, plan, session): (&Identity, Plan, SessionId),
+) -> Result<(), Over>
+where
+    S: Master + Sync,
+    S::Snapshot: Send,
+{
+    let from = Reach { log: hello.received, sequence: hello.sequence };
     if plan.streams() {
-        let from = Reach { log: hello.received, sequence: hello.sequence };
         hub.acks().stream(session, from)?;
         lock(&hub.parked).remove(&hello.broker_id);
     }
-    let epoch = identity.epochs.last().copied().unwrap_or_default();
-    let welcome = Welcome {
-        version: frame::VERSION,
-        store_id: identity.store_id,
-        leader: epoch.leader,
-        master_id: hub.name.broker_id,
-        newer_epochs: plan.newer_epochs.clone(),
-        log: Some(plan.log),
-        sequence: hello.sequence,
-        snapshot: plan.snapshot,
-        durable: hub.acks().needed() > 0 && hub.kind == AckKind::Durable,
-    };
-    Ok((Frame { epoch: epoch.number, ..Frame::greeting(Body::Welcome(welcome)) }, plan))
+    let durable = hub.acks().needed() > 0 && hub.kind == AckKind::Durable;
+    let welcome = greet::welcome((identity, &plan), (&hub.name, hello), durable);
+    send(stream, std::slice::from_ref(&welcome))?;
+    tracing::info!(
+        broker_id = hello.broker_id,
+        received = hello.received,
+        sequence = hello.sequence,
+        log = ?plan.log,
+        snapshot = plan.snapshot,
+        why = plan.why,
+        "a slave is taken"
+    );
+    frames.welcomed()?;
+    follow(hub, (frames, stream), hello, (welcome.epoch, plan, session))
 }
 
 /// Sends in a thread of its own, and reads here.
