@@ -7,7 +7,7 @@ pub(crate) mod consume_queue;
 pub(crate) mod consumer_offset;
 pub(crate) mod group;
 pub(crate) mod key_index;
-mod mend;
+pub(crate) mod mend;
 pub(crate) mod meta;
 pub(crate) mod options;
 pub(crate) mod topic;
@@ -22,7 +22,7 @@ use std::{
 
 use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, WriteBatch, WriteOptions};
 
-use crate::{OpenError, ReadError, file, replica::delta::Ring};
+use crate::{OpenError, ReadError, commit_log::durable, file, replica::delta::Ring};
 
 /// Its directory in the store. RocketMQ keeps files of its own in `index`.
 pub(crate) const DIR: &str = "rocksdb";
@@ -139,6 +139,7 @@ impl Index {
         let path = dir.join(DIR);
         file::create_dir(&path).map_err(file::failed("create", &path))?;
         mend::mend(&path).map_err(file::failed("check the logs of", &path))?;
+        check_log(dir, &path)?;
         let families = families(block_cache_bytes);
         let db = DB::open_cf_descriptors(&options::of_database(kept_wal_bytes), &path, families)
             .map_err(|source| OpenError::Index { path: path.clone(), source })?;
@@ -176,6 +177,7 @@ impl Index {
     /// # Errors
     /// [`OpenError::Index`].
     pub(crate) fn read_only(path: &Path) -> Result<Self, OpenError> {
+        mend::check(path).map_err(file::failed("read", path))?;
         let options = options::of_database(0);
         let families = families(READ_ONLY_CACHE_BYTES);
         let db = DB::open_cf_descriptors_read_only(&options, path, families, false)
@@ -326,6 +328,23 @@ impl Index {
     pub(crate) fn close(&self) {
         self.db.write().unwrap_or_else(PoisonError::into_inner).take();
     }
+}
+
+/// RocksDB removes its write-ahead log once it has opened it, also what lies behind the first damaged
+/// place. Where that was durable it must stay until a repair has read it.
+fn check_log(dir: &Path, path: &Path) -> Result<(), OpenError> {
+    let marks = durable::read(dir).map_err(file::failed("read", dir.join(durable::NAME)))?;
+    let mark = marks.into_iter().flatten().max_by_key(|mark| mark.sequence);
+    let durable = mark.map_or(0, |mark| mark.index_sequence);
+    if durable == 0 || !mend::is_log_damaged(path).map_err(file::failed("read", path))? {
+        return Ok(());
+    }
+    let index = Index::read_only(path)?;
+    let found = index.db().map_or(0, |guard| guard.db().latest_sequence_number());
+    if found >= durable {
+        return Ok(());
+    }
+    Err(OpenError::IndexBehind { path: path.to_owned(), found, durable })
 }
 
 fn families(block_cache_bytes: usize) -> [ColumnFamilyDescriptor; Family::ALL.len()] {

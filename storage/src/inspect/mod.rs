@@ -19,6 +19,7 @@ mod run;
 mod salvage;
 mod tree;
 mod verify;
+mod wal;
 
 use std::{
     io,

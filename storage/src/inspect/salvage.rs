@@ -11,7 +11,10 @@ use std::{
 use prost::Message;
 use rocksdb::{ColumnFamilyDescriptor, DB, DBRecoveryMode, WriteBatch};
 
-use super::files::{Files, Lookup};
+use super::{
+    files::{Files, Lookup},
+    wal,
+};
 use crate::{
     DataVersion, OpenError, QueueOffset, ReadError, TopicId,
     commit_log::scan::Step,
@@ -19,6 +22,7 @@ use crate::{
     index::{
         self, Family, Guard, Index, consume_queue, consumer_offset,
         group::GroupRow,
+        mend,
         meta::{self, Versioned},
         options,
         topic::TopicRow,
@@ -286,7 +290,8 @@ fn newest_number(dir: &Path) -> io::Result<u64> {
     Ok(names.filter_map(number).max().unwrap_or_default())
 }
 
-/// Tables never change, so links to them will do; everything else is copied.
+/// Tables never change, so links to them will do; everything else is copied, but for damaged records
+/// of the write-ahead log and what [`mend`] puts right.
 fn copy_database(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -300,7 +305,8 @@ fn copy_database(from: &Path, to: &Path) -> io::Result<()> {
             fs::copy(entry.path(), &target)?;
         }
     }
-    Ok(())
+    mend::mend(to)?;
+    wal::leave_out_damage(to)
 }
 
 /// Makes `CURRENT` name the newest manifest.

@@ -1,16 +1,21 @@
 //! A damaged block of a family that the log does not tell: what is readable counts, and
 //! `config/*.json` fill the hole.
 
-use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use rocksdb::{BottommostLevelCompaction, CompactOptions};
 use storage::{
-    GroupConfig, QueueOffset, Store,
+    GroupConfig, OpenError, QueueOffset, Store,
     inspect::{Action, Change, Kind},
 };
 
 use crate::{
-    common::{Message, send, topic, wait},
+    common::{Message, Scratch, copy, send, topic, wait},
     stopped::Stopped,
 };
 
@@ -92,7 +97,7 @@ fn what_is_readable_counts_and_only_the_hole_is_filled() {
     opened.close();
     // As if the broker had been killed before the files were written again.
     let name = "config/consumerOffset.json";
-    std::fs::copy(before.scratch.path().join(name), store.scratch.path().join(name)).unwrap();
+    fs::copy(before.scratch.path().join(name), store.scratch.path().join(name)).unwrap();
     damage(&store, "consumer_offset");
     let done = store.repair();
     let opened = store.scratch.open();
@@ -122,7 +127,7 @@ fn topic_that_is_newer_than_the_exported_files_is_made_from_its_messages() {
     send(&opened, &late, 1, &[Message::new("k", "late")]);
     opened.close();
     let name = "config/topics.json";
-    std::fs::copy(before.scratch.path().join(name), store.scratch.path().join(name)).unwrap();
+    fs::copy(before.scratch.path().join(name), store.scratch.path().join(name)).unwrap();
     damage(&store, "topic");
     let done = store.repair();
     assert_eq!(taken(&done, name), topics, "{done:#?}");
@@ -131,4 +136,93 @@ fn topic_that_is_newer_than_the_exported_files_is_made_from_its_messages() {
     let late = opened.topic("Late").unwrap();
     assert_eq!(late.queue(1).unwrap().max().unwrap(), QueueOffset(1));
     opened.close();
+}
+
+/// The store as it would be found if its process died now.
+fn killed(store: &Stopped) -> Stopped {
+    let image = store.scratch.crash_image();
+    copy(&store.scratch.path().join("config"), &image.path().join("config"));
+    Stopped { scratch: image, sent: store.sent.clone() }
+}
+
+/// The files of RocksDB whose names begin or end so.
+fn files(store: &Stopped, part: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(store.scratch.path().join("rocksdb")).unwrap();
+    let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let fits = |path: &PathBuf| name(path).starts_with(part) || name(path).ends_with(part);
+    entries.map(|entry| entry.unwrap().path()).filter(fits).collect()
+}
+
+#[test]
+fn what_only_the_log_of_rocksdb_has_survives_a_damaged_manifest() {
+    let store = Stopped { scratch: Scratch::new(), sent: Vec::new() };
+    let opened = store.scratch.open();
+    let first = topic(&opened, "T", 2);
+    send(&opened, &first, 1, &[Message::new("k", "first")]);
+    opened.commit_offset("G", &first, 1, QueueOffset(1));
+    wait(opened.put_group(GroupConfig::new("G"))).unwrap();
+    let image = store.scratch.crash_image();
+    opened.close();
+    let image = Stopped { scratch: image, sent: Vec::new() };
+    assert_eq!(files(&image, ".sst"), Vec::<PathBuf>::new());
+    fs::write(&files(&image, "MANIFEST-")[0], "nonsense").unwrap();
+    image.repair();
+    let opened = image.scratch.open();
+    let first = opened.topic("T").unwrap();
+    assert_eq!(first.queue(1).unwrap().max().unwrap(), QueueOffset(1));
+    assert_eq!(groups(&opened), ["G"]);
+    assert_eq!(opened.committed_offset("G", first.id, 1).unwrap(), Some(QueueOffset(1)));
+    opened.close();
+}
+
+#[test]
+fn manifest_with_a_record_of_an_unwritten_kind_is_not_read_for_ever() {
+    let damaged = || {
+        let store = Stopped::new();
+        let path = &files(&store, "MANIFEST-")[0];
+        let mut bytes = fs::read(path).unwrap();
+        // The kind of the first record: a whole one becomes one of a recycled file.
+        assert_eq!(bytes[6], 1);
+        bytes[6] = 5;
+        fs::write(path, bytes).unwrap();
+        store
+    };
+    let store = damaged();
+    store.has(&[Kind::IndexUnreadable]);
+    store.repair();
+    store.is_whole_but(&[]);
+    // A start puts it right.
+    damaged().is_whole_but(&[]);
+}
+
+#[test]
+fn topics_made_since_the_exported_files_survive_damage_of_the_log_of_rocksdb() {
+    let store = Stopped::new();
+    let opened = store.scratch.open();
+    store.scratch.hand.advance(1_000);
+    let late = topic(&opened, "Late", 2);
+    send(&opened, &late, 1, &[Message::new("k", "late")]);
+    topic(&opened, "Empty", 1);
+    wait(opened.put_group(GroupConfig::new("H"))).unwrap();
+    let image = killed(&store);
+    opened.close();
+    let exported = fs::read_to_string(image.scratch.path().join("config/topics.json")).unwrap();
+    assert!(!exported.contains("Late"), "{exported}");
+    let log = &files(&image, ".log")[0];
+    let mut bytes = fs::read(log).unwrap();
+    let at = bytes.windows(4).position(|text| text == b"Late").unwrap();
+    bytes[at] ^= 1;
+    fs::write(log, bytes).unwrap();
+    let refused = Store::open(image.scratch.config.clone(), image.scratch.clock.clone());
+    assert!(matches!(refused, Err(OpenError::IndexBehind { .. })), "{refused:?}");
+    // Refusing must not have removed what follows.
+    image.has(&[Kind::IndexBehind]);
+    image.repair();
+    let opened = image.scratch.open();
+    assert!(opened.topic("Empty").is_some());
+    assert_eq!(groups(&opened), ["G", "H"]);
+    let late = opened.topic("Late").unwrap();
+    assert_eq!(late.queue(1).unwrap().max().unwrap(), QueueOffset(1));
+    opened.close();
+    image.is_whole_but(&[]);
 }
