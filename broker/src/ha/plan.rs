@@ -1,5 +1,7 @@
 //! What a master does with a slave that says hello: a pure decision.
 
+#[cfg(test)]
+use super::sim::{Bug, bug};
 use super::{
     frame::{self, Hello, LogPlan},
     replica::{Epoch, Identity, Position, newest},
@@ -218,6 +220,8 @@ pub(crate) fn check(hello: &Hello, own: &Own<'_>) -> Result<(), Refusal> {
     // Only now: a stranger's epoch means nothing.
     let known = newest(&hello.epochs);
     let (seen, ours) = (hello.seen_epoch.max(known), newest(&own.identity.epochs));
+    #[cfg(test)]
+    let seen = if bug(Bug::OldEpoch) { 0 } else { seen };
     if seen > ours { Err(Refusal::NewerEpoch { seen, ours }) } else { Ok(()) }
 }
 

@@ -22,9 +22,6 @@ pub(super) struct Ghost {
     promised: u64,
     /// Somebody flipped a bit of its disk.
     pub(super) rotten: [bool; NODES],
-    pub(super) streamed: u64,
-    pub(super) max_acked: usize,
-    pub(super) masters: u64,
 }
 
 impl Ghost {
@@ -50,7 +47,6 @@ impl Ghost {
 
     /// Nothing that was promised is missing on a new master.
     pub(super) fn new_master(&mut self, disk: &Disk, i: usize) {
-        self.masters += 1;
         self.promised = 0;
         for (id, at) in &self.acked {
             let here = disk.record(*at).map(|record| record.id);
@@ -97,7 +93,7 @@ impl Cluster {
             }
         }
         // Of two masters at a time only the newer one promises anything.
-        let link = self.nodes[i].link.as_ref();
+        let link = self.nodes[i].link.as_ref().filter(|link| link.streams());
         let master = link.map_or(i, |link| link.conn.borrow().master);
         if master != self.master {
             return;
@@ -123,7 +119,9 @@ impl Cluster {
             }
         }
         drop(disk);
-        if self.setup.copies == NODES && self.random.one_in(8) {
+        // A master that syncs late may lose what its slaves have.
+        let all_have = self.setup.copies == NODES && (self.setup.sync_flush || !self.setup.power);
+        if all_have && self.setup.promises() && self.random.one_in(8) {
             self.check_everywhere();
         }
     }

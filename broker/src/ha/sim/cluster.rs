@@ -73,7 +73,7 @@ impl Cluster {
         let mut random = Random(seed);
         let copies = [1, 2, 2, 3][random.below(4) as usize];
         let kind = if random.one_in(2) { AckKind::Received } else { AckKind::Durable };
-        let power = kind == AckKind::Durable || random.one_in(3);
+        let power = copies == 1 || kind == AckKind::Durable || random.one_in(3);
         let setup = Setup { copies, kind, sync_flush: random.one_in(3), power };
         let node = |is_master| Node {
             disk: Some(Disk::default()),

@@ -5,6 +5,8 @@
 //! `BASALTMQ_HA_SCHEDULES=100000 cargo test ha_sim` runs more of it, `BASALTMQ_HA_SEED=7` that one
 //! alone.
 
+#![expect(clippy::cast_possible_truncation, reason = "the model's numbers are small")]
+
 mod check;
 mod cluster;
 mod disk;
