@@ -89,7 +89,7 @@ impl Shared {
         self.appender.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wake_flusher(&self) {
+    pub(crate) fn wake_flusher(&self) {
         if let Some(flusher) = self.flusher.get() {
             flusher.unpark();
         }

@@ -238,6 +238,8 @@ impl IndexWriter {
             step.batch.put_cf(family, key, consumer_offset::value(offset));
             self.unsynced_offsets = true;
         });
+        // Some may count messages that were confirmed only after the batch was begun.
+        step.log_end = self.shared.core.log.confirmed.get();
         // After a power cut at most the offsets of one interval are lost.
         if self.unsynced_offsets && self.synced_at.elapsed() >= LOOK_INTERVAL {
             step.sync = true;

@@ -8,7 +8,7 @@ use super::{
     Delta, LogPiece, ReplicaError, Role, batch,
     follow::{self, Follower},
 };
-use crate::{Store, core::Core, num::to_u64};
+use crate::{FlushMode, Store, core::Core, num::to_u64};
 
 impl Store {
     /// Whether what the store shows is whole: a slave that is being filled does not serve.
@@ -65,6 +65,9 @@ impl Store {
         rest.extend_from_slice(more);
         core.log.set_appended(at + to_u64(whole), core.log.last_store_ms());
         drop(appender);
+        if core.config.flush == FlushMode::Sync {
+            self.shared.wake_flusher();
+        }
         core.confirm();
         Ok(core.log.appended())
     }

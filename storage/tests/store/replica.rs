@@ -10,7 +10,7 @@ use storage::{
     },
 };
 
-use crate::common::{Message, Scratch, append, numbered, push, read_all, send, topic, wait};
+use crate::common::{Message, Scratch, append, numbered, push, read_all, send, sync_flush, topic, wait};
 
 const PIECE: usize = 10_000;
 
@@ -159,7 +159,8 @@ fn slave_gets_everything_and_holds_the_same_bytes() {
 
 #[test]
 fn everything_comes_in_small_steps_and_nothing_is_shown_early() {
-    let (from, to) = (master(), slave());
+    let (from, mut to) = (master(), slave());
+    sync_flush(&mut to.config);
     let leader = from.open();
     let a = topic(&leader, "A", 1);
     let follower = join(&leader, &to);
@@ -185,6 +186,10 @@ fn everything_comes_in_small_steps_and_nothing_is_shown_early() {
         seen = now;
     }
     assert_eq!(seen, 300);
+    // It syncs by itself.
+    while follower.position().flushed < follower.position().appended {
+        std::thread::yield_now();
+    }
 }
 
 #[test]
