@@ -5,6 +5,7 @@
 # run.sh --basalt MQTOOL [LANG ...]       against `MQTOOL dev`, started for this run in a temporary folder
 # run.sh --control [LANG ...]             against a real RocketMQ, started for this run: proves the programs themselves
 # run.sh --adopt MQTOOL [VERSION ...]     a store of a real RocketMQ is taken over by ours and given back: 4.9.7, 5 (default: both)
+# run.sh --failover DIRECTORY [LANG ...]  masters of ours are killed while programs send and consume; DIRECTORY has the binaries
 #
 # LANG: java-4.9.8, java-5, go (default: all). A language whose tools are missing is skipped, but fails if CI=true.
 # The last line is `N passed, N failed` over all languages; the exit code is 0 only if none failed.
@@ -14,7 +15,7 @@ ready_limit_s=300   # The first start of the control downloads it.
 program_limit_s=600 # The first run of a program downloads the client.
 
 usage() {
-    sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+    sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
     exit 2
 }
 
@@ -145,6 +146,27 @@ case ${1:-} in
         for version in "$@"; do
             adopt "$mqtool" "$version"
         done
+        echo "$passed passed, $failed failed"
+        [ "$failed" = 0 ]
+        exit
+        ;;
+    --failover)
+        [ $# -ge 2 ] || usage
+        bin=$2
+        shift 2
+        [ $# -gt 0 ] || set -- java-4.9.8 java-5 go
+        languages=()
+        touch "$work/program.out"
+        for language in "$@"; do
+            reason=$(missing "$language")
+            if [ -n "$reason" ]; then skip "$language" "$reason"; else languages+=("$language"); fi
+        done
+        if [ ${#languages[@]} -gt 0 ]; then
+            "$here/failover/run.sh" "$bin" "${languages[@]}" 2>&1 | tee "$work/program.out" || failed=1
+        fi
+        passed=$(grep -c '^PASS' "$work/program.out" || true)
+        broken=$(grep -c '^FAIL' "$work/program.out" || true)
+        failed=$((broken > failed ? broken : failed))
         echo "$passed passed, $failed failed"
         [ "$failed" = 0 ]
         exit

@@ -1,6 +1,6 @@
 // Command interop runs scenarios with an unmodified Go client of RocketMQ.
 //
-// Usage: interop NAMESRV [SCENARIO ...]. Prints `PASS name` or `FAIL name: reason` for each, then
+// Usage: interop NAMESRV [SCENARIO ...], or interop failover ARGUMENT ... (see failover.go). Prints `PASS name` or `FAIL name: reason` for each, then
 // `N passed, N failed`; exits with 0 only if none failed. The client logs to standard error.
 //
 // This client offers no query by key and no view by id; the Java programs cover those.
@@ -38,6 +38,9 @@ func main() {
 	if len(os.Args) < 2 {
 		fmt.Fprintln(os.Stderr, "usage: interop NAMESRV [SCENARIO ...]; scenarios:", strings.Join(names(), " "))
 		os.Exit(2)
+	}
+	if os.Args[1] == "failover" {
+		os.Exit(failover(os.Args[2:]))
 	}
 	wanted := os.Args[2:]
 	for _, name := range wanted {
