@@ -169,6 +169,7 @@ class History:
         self.messages = {}
         self.events = []  # (time, order, kind, …): what binds offsets to messages, or ends do
         self.deaths = {}  # epoch -> (time, nemesis)
+        self.ends_of_brokers = []
         self.masters = []  # (time, broker): who takes messages from then on, in a cluster
         self.begins = {}  # epoch -> time
         self.ends = collections.defaultdict(dict)  # epoch -> queue -> (min, max)
@@ -182,6 +183,7 @@ class History:
                 with open(os.path.join(directory, name), encoding="utf-8") as lines:
                     self.read(name[:-4], lines)
         self.events.sort(key=lambda event: event[:2])
+        self.ends_of_brokers.sort()
 
     def read(self, name, lines):
         group = name
@@ -232,6 +234,9 @@ class History:
                 self.masters.append((int(field[1]), field[3]))
             elif kind == "X":
                 self.deaths[int(field[2])] = (int(field[1]), field[3])
+                self.ends_of_brokers.append(int(field[1]))
+            elif kind == "V":
+                self.ends_of_brokers.append(int(field[1]))
             elif kind == "T":
                 self.topics[field[3]] = int(field[4])
             elif kind == "D":
@@ -358,9 +363,12 @@ class Check:
             if known:
                 latest = known[-1][1]
                 floor = latest
-                # In a cluster a session may begin at the other broker, which follows the first one.
-                if new_epoch or self.history.masters:
-                    died = self.history.deaths.get(last_epoch, (time, ""))[0] if new_epoch else time
+                if self.history.masters:
+                    # A session may begin at the other broker, which follows the first one.
+                    floor = next((one for when, one in reversed(known)
+                                  if self.arrived(when, time, regress_us)), 0)
+                elif new_epoch:
+                    died = self.history.deaths.get(last_epoch, (time, ""))[0]
                     sure = [one for when, one in known if when <= died - regress_us]
                     floor = sure[-1] if sure else 0
                     if self.history.may_lose(last_epoch):
@@ -368,10 +376,28 @@ class Check:
                 self.regress = max(self.regress, latest - offset)
                 if offset < min(floor, end):
                     self.broken(6, f"{group} {at}: committed {floor}, in epoch {epoch} it is {offset}")
-            if new_epoch or last_epoch is None:
+            if self.history.masters:
+                # A master that was a slave may have the last second's offsets in memory only.
+                known = [(when, min(one, offset)) for when, one in known] + [(time, offset)]
+            elif new_epoch or last_epoch is None:
                 # What a broker has after its start is on the disk; what it lost then stays lost.
                 known = [(0, offset)]
             last_epoch = epoch
+
+    def arrived(self, when, time, regress_us):
+        """Whether what was committed at either broker of a cluster must be at both by this time."""
+        ends, begins = self.history.ends_of_brokers, sorted(self.history.begins.values())
+        after = bisect.bisect_left(ends, when)
+        if after < len(ends) and ends[after] - when < regress_us:
+            return False  # The broker may have kept it to itself, and ended.
+        back = bisect.bisect_left(begins, ends[after - 1]) if after else len(begins)
+        if back < len(begins) and when <= begins[back]:
+            # There is no master, or one that is cut off: it keeps this to itself for ever, a slave
+            # until the master is back and has been found.
+            split = any(nemesis == "split" for died, nemesis in self.history.deaths.values()
+                        if died == ends[after - 1])
+            return not split and time >= begins[back] + 2 * regress_us
+        return when <= time - regress_us
 
     def deposed(self):
         """Rule 3 of a cluster: what was sent when another broker had been promoted, and to one

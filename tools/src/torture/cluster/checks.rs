@@ -15,6 +15,8 @@ use crate::torture::{
 
 /// A slave must show what its master shows within this time.
 const FOLLOW: Duration = Duration::from_secs(30);
+/// A committed offset is written within this time, also one that a slave has to pass on first.
+const OFFSETS: Duration = Duration::from_millis(2_500);
 /// Longest time that the readers may need at the end.
 const DRAIN: Duration = Duration::from_secs(60);
 
@@ -101,21 +103,24 @@ impl Scene<'_> {
 
     /// Rules 9 and 11: both stores are sound, and equal to the last row and the last byte.
     fn compare_stores(&mut self) -> Result<(), Trouble> {
+        // Until then the last offsets that were committed may be in memory only.
+        self.pause(OFFSETS)?;
         self.await_pair()?;
         let slave = self.master.other();
         self.node(slave).stop()?;
         let master = self.master;
         self.node(master).stop()?;
-        let digest = |side: Side| side.of(&self.nodes).inspect("digest");
+        let digest = |side: Side| side.of(&self.nodes).digest();
         let (left, right) = (digest(master)?, digest(slave)?);
         if left != right {
             let (master, slave) = (master.name(), slave.name());
-            let what =
-                format!("the stores differ; master {master}:\n{left}\nslave {slave}:\n{right}");
+            let what = format!(
+                "the stores differ; master {master}:\n{left:#?}\nslave {slave}:\n{right:#?}"
+            );
             return Err(red(9, what));
         }
         for node in &self.nodes {
-            node.inspect("verify")?;
+            node.inspect(&["verify"])?;
         }
         Ok(())
     }

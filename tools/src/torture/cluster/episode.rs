@@ -226,6 +226,7 @@ impl Scene<'_> {
     fn slave(&mut self, blow: Blow, figures: &mut Figures) -> Result<(), Trouble> {
         let slave = self.master.other();
         self.no_slave();
+        self.note_end_of_slave()?;
         self.strike(slave, blow)?;
         figures.kills += 1;
         self.wait_up_to(1_500)?;
@@ -272,10 +273,10 @@ impl Scene<'_> {
     fn split(&mut self, figures: &mut Figures) -> Result<(), Trouble> {
         let old = self.master;
         let began = Instant::now();
+        self.note_end("split")?;
         let lasts = self.cut_line(figures)?;
         let half_ms = u64::try_from(lasts.as_millis() / 2).unwrap_or(0);
         self.wait_up_to(half_ms)?;
-        self.note_end("split")?;
         let way = self.by_force();
         let early = self.take_over(way, figures)?;
         self.pause(lasts.saturating_sub(began.elapsed()))?;
@@ -296,12 +297,12 @@ impl Scene<'_> {
 
     fn zombie(&mut self, figures: &mut Figures) -> Result<(), Trouble> {
         let old = self.master;
+        self.note_end("zombie")?;
         if let Some(broker) = &self.node(old).broker {
             broker.freeze().map_err(io_trouble("stop a broker"))?;
         }
         figures.zombies += 1;
         self.wait_up_to(300)?;
-        self.note_end("zombie")?;
         let way = self.by_force();
         let early = self.take_over(way, figures)?;
         self.wait_up_to(3_000)?;

@@ -102,7 +102,7 @@ impl Net {
     /// Lets `to` hear nothing that `from` says.
     pub(super) fn silence(&self, from: Host, to: Host) -> io::Result<()> {
         let rules = format!(
-            "table {TABLE} {{ chain input {{ type filter hook input priority 0; ip saddr {} drop; }} }}",
+            "table {TABLE} {{\n chain input {{\n type filter hook input priority 0\n ip saddr {} drop\n }}\n}}\n",
             from.ip()
         );
         self.on(to, || run("nft", &["-f", "-"], &rules))

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::Deserialize;
+
 use super::{
     Plan, Side,
     net::{Host, Net},
@@ -217,11 +219,20 @@ impl Node {
         link.promote().map_err(|error| error.to_string())
     }
 
+    /// What the store of a broker that is down has: rows of each family and bytes of the log, each
+    /// with a checksum.
+    pub(super) fn digest(&self) -> Result<Vec<Part>, Trouble> {
+        let text = self.inspect(&["--output", "json", "digest"])?;
+        let parts: Result<Vec<_>, _> = text.lines().map(serde_json::from_str).collect();
+        parts.map_err(io::Error::other).map_err(io_trouble("read a digest"))
+    }
+
     /// What `mqtool store …` says of the store of a broker that is down.
-    pub(super) fn inspect(&self, verb: &str) -> Result<String, Trouble> {
+    pub(super) fn inspect(&self, words: &[&str]) -> Result<String, Trouble> {
         let mut tool = this_program()?;
+        let verb = words.last().copied().unwrap_or_default();
         let output =
-            tool.args(["store", verb]).arg(self.medium.store()).stdin(Stdio::null()).output();
+            tool.arg("store").args(words).arg(self.medium.store()).stdin(Stdio::null()).output();
         let output = output.map_err(io_trouble("run mqtool"))?;
         let out = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         if output.status.success() {
@@ -230,6 +241,15 @@ impl Node {
         let words = String::from_utf8_lossy(&output.stderr);
         Err(red(11, format!("store {verb} of broker {}: {}\n{out}", self.name(), words.trim())))
     }
+}
+
+/// A part of a store. At which change of the index it ends does not count: a master that stops may
+/// write once more what is there already.
+#[derive(Debug, Deserialize, Eq, PartialEq)]
+pub(super) struct Part {
+    part: String,
+    count: u64,
+    crc32: String,
 }
 
 fn this_program() -> Result<Command, Trouble> {

@@ -219,6 +219,13 @@ impl<'a> Scene<'a> {
         self.log.flush().map_err(io_trouble("write a history"))
     }
 
+    /// Notes that the slave is about to end.
+    pub(super) fn note_end_of_slave(&mut self) -> Result<(), Trouble> {
+        let (now_us, epoch, slave) = (self.time.now_us(), self.epoch, self.master.other());
+        self.log.line(format_args!("V {now_us} {epoch} {}", slave.name()));
+        self.log.flush().map_err(io_trouble("write a history"))
+    }
+
     /// Notes what ends the time of a master.
     pub(super) fn note_end(&mut self, nemesis: &str) -> Result<(), Trouble> {
         let (now_us, epoch) = (self.time.now_us(), self.epoch);
