@@ -18,6 +18,8 @@ use crate::{
 
 /// How long a broker may take to serve again in its new role.
 const SERVES_WITHIN: Duration = Duration::from_secs(60);
+/// How long a forced change waits for a master that may hang: longer than it waits for its slaves.
+const FORCED_WITHIN: Duration = Duration::from_secs(5);
 /// How often it is asked whether it does.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -114,13 +116,22 @@ async fn promote(admin: &Admin, change: &Change) -> Result<Changed, Failure> {
 /// Lets a master that answers become a slave, and waits until the slave that will be the master has
 /// all of its log.
 async fn hand_over(admin: &Admin, leader: &str, change: &Change) -> Result<(), Failure> {
-    let left = match admin.demote(leader, change.force).await {
-        Ok(left) => left,
-        Err(error) if change.force => {
-            say(&format!("{leader} could not be made a slave: {error}"));
-            return Ok(());
+    let asked = admin.demote(leader, change.force);
+    let left = if change.force {
+        match tokio::time::timeout(FORCED_WITHIN, asked).await {
+            Ok(Ok(left)) => left,
+            Ok(Err(error)) => {
+                say(&format!("{leader} could not be made a slave: {error}"));
+                return Ok(());
+            }
+            Err(_) => {
+                let seconds = FORCED_WITHIN.as_secs();
+                say(&format!("{leader} has not become a slave within {seconds} s"));
+                return Ok(());
+            }
         }
-        Err(error) => return Err(error.into()),
+    } else {
+        asked.await?
     };
     let slave = admin.replication(&change.address).await?;
     if slave.log_end < left.log_end && !change.force {
