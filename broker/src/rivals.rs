@@ -112,7 +112,7 @@ impl Lookout {
 
     /// Asks a broker for its account, and gives it ours. `None` if it does not answer, is no
     /// master, or is one of RocketMQ's, which claims nothing.
-    async fn ask(&self, address: &str, own: &Account) -> Option<Rival> {
+    pub(crate) async fn ask(&self, address: &str, own: &Account) -> Option<Rival> {
         let code = RequestCode::ExchangeBrokerHaInfo;
         let (channels, header) = (&self.channels, own.header());
         let reply = channels.request(address, code, &header, Bytes::new(), self.patience).await;

@@ -209,7 +209,7 @@ pub(crate) async fn standing(
         .map_err(|source| failed(config, "read", source))?;
     let standing = Standing::of(config, saved);
     let configured = Standing::of(config, None);
-    if standing.role != configured.role {
+    if (standing.role, standing.broker_id()) != (configured.role, configured.broker_id()) {
         tracing::warn!(
             role = standing.name(config.copies()),
             broker_id = standing.broker_id(),
@@ -234,6 +234,8 @@ pub(crate) async fn standing(
         return Ok(standing);
     }
     let ours = Claim::of(&identity(config).await?, i64::MAX);
+    // A slave that was promoted has not begun its epoch yet.
+    let ours = Claim { epoch: ours.epoch.max(standing.seen_epoch), ..ours };
     for rival in rivals {
         match contest(&ours, &rival.claim) {
             Verdict::Keep => {}

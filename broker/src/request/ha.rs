@@ -16,7 +16,7 @@ use super::reply::{Answer, Handled, Refusal};
 use crate::{
     ha::{HaStatus, MasterStatus, SlaveState, SlaveStatus},
     rivals::{self, hex},
-    role::{Claim, Standing},
+    role::{Claim, Standing, Verdict, contest},
     run::Ended,
     state::State,
 };
@@ -101,16 +101,20 @@ fn client(state: &State, master: &MasterStatus, appended: i64) -> HaClient {
     }
 }
 
-/// Code 906. RocketMQ's fields, and by what a master claims to be one.
+/// Code 906. RocketMQ's fields, and by what a master claims to be one. Nobody gives way to a mere
+/// claim: who makes it is asked.
 pub(super) async fn exchange(state: Arc<State>, frame: Frame) -> Handled {
     let info = HaInfo::decode(&frame.fields)?;
-    let address = info.master_address.as_deref().unwrap_or_default();
-    let rival = rivals::rival(&info, address);
-    let answer = Answer::header(rivals::account(&state).header());
-    if let Some(rival) = rival.filter(|rival| state.is_master() && rival.address != state.address) {
+    let account = rivals::account(&state);
+    let claimed = info.master_address.as_deref().and_then(|address| rivals::rival(&info, address));
+    if let Some(claimed) =
+        claimed.filter(|other| state.is_master() && other.address != state.address)
+        && matches!(contest(&account.claim, &claimed.claim), Verdict::Outdated | Verdict::Later)
+        && let Some(rival) = state.part.lookout.ask(&claimed.address, &account).await
+    {
         rivals::meet(&state, &rival).await;
     }
-    Ok(answer)
+    Ok(Answer::header(account.header()))
 }
 
 /// Code 30001: this slave becomes the master.
@@ -133,11 +137,10 @@ pub(super) async fn promote(state: Arc<State>, frame: Frame) -> Handled {
         )));
     }
     let newest = state.store.identity()?.epochs.last().map_or(0, |epoch| epoch.number);
-    let standing = Standing {
-        role: Role::Master,
-        slave_id: state.part.standing.slave_id,
-        seen_epoch: newest.max(master.epoch),
-    };
+    // Beyond the epoch of a master that is still there: by this it is known to be the older one.
+    let seen_epoch = newest.max(master.epoch) + 1;
+    let slave_id = state.part.standing.slave_id;
+    let standing = Standing { role: Role::Master, slave_id, seen_epoch };
     let log_end = state.store.position().appended;
     rivals::change_role(&state, standing, Ended::Promoted).await.map_err(Refusal::Role)?;
     tracing::warn!(log_end, lag_bytes = master.lag_bytes, force, "promoted by request");

@@ -1,12 +1,16 @@
 //! A name server, and brokers of one name that change their roles, all in this process.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use broker::{Broker, Config, RunError};
 use bytes::Bytes;
 use namesrv::NameServer;
 use protocol::{
     body::ha::HaStatus,
+    channel::{Channels, DialOptions},
     code::{RequestCode, ResponseCode},
     frame::{Encoding, Frame},
     header::NoFields,
@@ -27,6 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A name server.
 pub(crate) struct Names {
     server: NameServer,
+    channels: Channels<()>,
     _dir: TempDir,
 }
 
@@ -39,7 +44,8 @@ impl Names {
             kv_config_path: dir.path().join("kv.json"),
             ..namesrv::Config::default()
         });
-        Self { server: server.await.unwrap(), _dir: dir }
+        let channels = Channels::new(Arc::new(()), DialOptions::default());
+        Self { server: server.await.unwrap(), channels, _dir: dir }
     }
 
     /// The configuration of a broker that is known here.
@@ -58,9 +64,10 @@ impl Names {
 
     /// The registered addresses of the broker's name, by id.
     pub(crate) async fn members(&self) -> Vec<(i64, String)> {
-        let client = Client::connect(&self.server.local_addr().to_string(), Encoding::Json).await;
+        let address = self.server.local_addr().to_string();
         let header = [("clusterName", "DefaultCluster"), ("brokerName", "broker-a")];
-        let frame = client.ok(RequestCode::GetBrokerMemberGroup, &header, Bytes::new()).await;
+        let (code, none) = (RequestCode::GetBrokerMemberGroup, Bytes::new());
+        let frame = self.channels.request(&address, code, &header, none, PATIENCE).await.unwrap();
         let body: protocol::body::cluster::MemberGroupBody = json::decode(&frame.body).unwrap();
         body.broker_member_group.broker_addrs.into_iter().collect()
     }
@@ -79,6 +86,8 @@ pub(crate) struct Running {
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<(), RunError>>,
     serving: watch::Receiver<Serving>,
+    /// One connection for all questions, made anew when the broker starts anew.
+    channels: Channels<()>,
 }
 
 impl Running {
@@ -96,7 +105,8 @@ impl Running {
             let stopped = async { drop(stopped.await) };
             broker::run(config, stopped, told).await
         });
-        let running = Self { stop: Some(stop), task, serving };
+        let channels = Channels::new(Arc::new(()), DialOptions::default());
+        let running = Self { stop: Some(stop), task, serving, channels };
         running.until(|serving| serving.starts > 0).await;
         running
     }
@@ -126,11 +136,16 @@ impl Running {
         Client::connect(&self.address(), Encoding::Json).await
     }
 
-    /// Code 907. Brokers that start anew are asked again.
+    /// Code 907. A broker that starts anew is asked again.
     pub(crate) async fn status(&self) -> HaStatus {
-        let client = self.client().await;
-        let frame = client.ok(RequestCode::GetBrokerHaStatus, &NoFields, Bytes::new()).await;
-        json::decode(&frame.body).unwrap()
+        let code = RequestCode::GetBrokerHaStatus;
+        eventually(async || {
+            let (address, none) = (self.address(), Bytes::new());
+            let frame =
+                self.channels.request(&address, code, &NoFields, none, PATIENCE).await.ok()?;
+            json::decode(&frame.body).ok()
+        })
+        .await
     }
 
     /// Waits until this slave follows `master` and has all that it has.
@@ -151,12 +166,8 @@ impl Running {
 
     /// Changes the role.
     pub(crate) async fn change(&self, code: RequestCode, force: bool) -> Frame {
-        let client = self.client().await;
-        client
-            .connection
-            .request(code, &ChangeRole { force }, Bytes::new(), PATIENCE)
-            .await
-            .unwrap()
+        let (address, header) = (self.address(), ChangeRole { force });
+        self.channels.request(&address, code, &header, Bytes::new(), PATIENCE).await.unwrap()
     }
 
     /// Makes it the master.

@@ -69,6 +69,15 @@ async fn created(client: &Client, topic: &str) -> Frame {
     client.call(RequestCode::UpdateAndCreateTopic, &create, Bytes::new()).await
 }
 
+/// A slave looks once a second whether its master is there, and sends readers there then.
+async fn knows_its_master(at_slave: &Client) {
+    eventually(async || {
+        let frame = at_slave.pull(TOPIC, 0, 0).await;
+        (number(&frame, "suggestWhichBrokerId") == 0).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slave_has_and_serves_the_bytes_of_its_master() {
     let names = Names::start().await;
@@ -86,6 +95,7 @@ async fn a_slave_has_and_serves_the_bytes_of_its_master() {
     eventually(async || (committed(&at_master).await.code == 0).then_some(())).await;
     slave.catches_up(&master).await;
     let at_slave = slave.client().await;
+    knows_its_master(&at_slave).await;
     for queue_id in 0..4 {
         let (here, there) =
             (at_master.pull(TOPIC, queue_id, 0).await, at_slave.pull(TOPIC, queue_id, 0).await);
@@ -103,7 +113,7 @@ async fn a_slave_has_and_serves_the_bytes_of_its_master() {
     let id = "0A00000100002A9F0000000000000011";
     let found = at_slave.ok(RequestCode::QueryMessage, &by_key(id, true), Bytes::new()).await;
     assert_eq!(bodies(&found), ["body 11"]);
-    let by_id = ById { log_offset: records(&found)[0].log_offset };
+    let by_id = ById { topic: None, log_offset: records(&found)[0].log_offset };
     let viewed = at_slave.ok(RequestCode::ViewMessageById, &by_id, Bytes::new()).await;
     assert_eq!(viewed.body, found.body);
     // Offsets are written with the next batch, at the latest a second later.
@@ -148,6 +158,7 @@ async fn a_slave_takes_no_messages_and_changes_nothing() {
     assert_eq!(frame.code, 1);
     assert!(outcome(&frame).1.contains("changed on the master"), "{:?}", frame.remark);
     // An offset beyond the slave's end may be right: the master knows.
+    knows_its_master(&at_slave).await;
     let beyond = at_slave.pull(TOPIC, 0, 5).await;
     assert_eq!(outcome(&beyond), (20, "NO_MATCHED_MESSAGE"));
     assert_eq!(number(&beyond, "nextBeginOffset"), 5);
@@ -348,8 +359,8 @@ async fn stores_that_do_not_belong_together_stay_apart() {
     foreign.shutdown().await;
     let master = Running::start(names.broker(&m)).await;
     let slave = Running::start(names.slave(&s, 1)).await;
+    let client = slave.client().await;
     let refused = eventually(async || {
-        let client = slave.client().await;
         let frame = client.ok(RequestCode::GetBrokerRuntimeInfo, &NoFields, Bytes::new()).await;
         let body = String::from_utf8(frame.body.to_vec()).unwrap();
         body.contains("masterLastError").then_some(body)

@@ -5,6 +5,7 @@
 mod bench;
 mod dev;
 mod group;
+mod ha;
 mod msg;
 mod server;
 mod stdin;
