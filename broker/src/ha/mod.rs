@@ -2,12 +2,14 @@
 //! and when a message counts as replicated.
 //!
 //! Deciding is apart from doing. `plan`, `acks`, `source` and `sink` know no socket, no thread and no
-//! clock; `link` has the threads. This module is the door for the rest of the broker.
+//! clock; `link` has the threads. This module is the door for the rest of the broker. The protocol is in
+//! `REPLICATION.md`.
 
 mod acker;
 mod acks;
 mod frame;
 mod greet;
+mod incoming;
 mod link;
 mod local;
 mod plan;
@@ -111,6 +113,14 @@ impl Ha {
         match &self.side {
             Side::Master { link, .. } => link.in_sync(),
             Side::Slave(_) => 0,
+        }
+    }
+
+    /// Whether the slaves that are little behind have everything.
+    pub(crate) fn slaves_have_all(&self) -> bool {
+        match &self.side {
+            Side::Master { link, .. } => link.have_all(),
+            Side::Slave(_) => true,
         }
     }
 

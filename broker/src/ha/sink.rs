@@ -1,29 +1,20 @@
 //! The slave's side of one session: what it says of itself, what it does with the master's frames,
 //! and what it acknowledges. No socket, no thread, no clock.
 
-use std::{collections::VecDeque, io};
-
-use bytes::BytesMut;
+use std::io;
 
 #[cfg(test)]
 use super::sim::{Bug, bug};
 use super::{
-    frame::{
-        self, Body, FamilyId, FileBytes, Frame, Hello, LogBytes, LogDigest, LogPlan, SnapshotBegin,
-        StateAt, WalDelta, Welcome,
-    },
-    replica::{
-        Delta, Epoch, Identity, LogPiece, Slave, SnapshotFile, Stage, StoreError, Work, newest,
-    },
+    frame::{self, Body, FamilyId, FileBytes, Frame, Hello, LogPlan, SnapshotBegin, Welcome},
+    incoming::{Stream, compare_state},
+    replica::{Identity, Slave, SnapshotFile, Stage, StoreError, Work, newest},
     session::{Count, SILENCE_MAX_MS, SessionEnd},
 };
 
 /// How much of its log's end a slave tells the CRC of.
 const TAIL_BYTES: u64 = 1 << 20;
-/// Largest batch that is put together of parts.
-const BATCH_MAX_BYTES: u64 = 256 << 20;
-/// Digests of the log that wait for the end of a record.
-const DIGESTS_MAX: usize = 64;
+
 /// Who a slave is.
 #[derive(Clone, Debug)]
 pub(crate) struct Who {
@@ -77,7 +68,7 @@ pub(crate) enum FollowEnd {
     },
 }
 
-fn protocol<T>(what: impl Into<String>) -> Result<T, FollowEnd> {
+pub(super) fn protocol<T>(what: impl Into<String>) -> Result<T, FollowEnd> {
     Err(FollowEnd::Protocol(what.into()))
 }
 
@@ -142,17 +133,6 @@ enum Mode<S: Slave> {
     Prepare { log: LogPlan, stage: Option<Staged<S>> },
 }
 
-/// What the stream has brought in part.
-#[derive(Default)]
-struct Stream {
-    /// Epochs whose row is not here.
-    missing: VecDeque<Epoch>,
-    /// The beginning of a batch, and its first frame.
-    batch: Option<(WalDelta, BytesMut)>,
-    /// Digests of what is not complete.
-    digests: VecDeque<LogDigest>,
-}
-
 impl<S: Slave> Follower<S> {
     /// Takes the master's answer to `hello`.
     ///
@@ -185,7 +165,7 @@ impl<S: Slave> Follower<S> {
                 }
                 // The rows of the epochs must not be lost when the log of theirs is kept.
                 store.sync_index()?;
-                Mode::Stream(Stream { missing: welcome.newer_epochs.into(), ..Stream::default() })
+                Mode::Stream(Stream::new(welcome.newer_epochs))
             }
             (log, true) => Mode::Prepare { log, stage: None },
             (log, false) => return Err(reopen(store, log, None)),
@@ -341,112 +321,5 @@ fn check_names(begin: &SnapshotBegin) -> Result<(), FollowEnd> {
     match begin.files.iter().find(|file| !fine(&file.name)) {
         Some(file) => protocol(format!("{:?} is no name of a snapshot's file", file.name)),
         None => Ok(()),
-    }
-}
-
-fn compare_state(store: &impl Slave, theirs: StateAt) -> Result<(), FollowEnd> {
-    let ours = StateAt::from(store.state_digest()?);
-    if ours.sequence != theirs.sequence {
-        let (ours, theirs) = (ours.sequence, theirs.sequence);
-        return protocol(format!("a digest at change {theirs} while this store is at {ours}"));
-    }
-    if ours == theirs {
-        Ok(())
-    } else {
-        diverged(
-            store,
-            format!("rows at change {}: {ours:?}, the master has {theirs:?}", ours.sequence),
-        )
-    }
-}
-
-fn diverged(store: &impl Slave, what: String) -> Result<(), FollowEnd> {
-    store.stop_serving();
-    Err(FollowEnd::Diverged(what))
-}
-
-impl Stream {
-    fn log(&mut self, store: &impl Slave, log: LogBytes) -> Result<(), FollowEnd> {
-        let LogBytes { offset, segment_base, segment_bytes, bytes } = log;
-        let end = offset.checked_add(bytes.len() as u64);
-        #[cfg(test)]
-        if bug(Bug::NoGate) {
-            self.missing.clear();
-        }
-        let mut missing = self.missing.iter();
-        if let Some(epoch) = missing.find(|epoch| end.is_none_or(|end| end > epoch.log_start)) {
-            let Epoch { number, log_start, .. } = epoch;
-            return protocol(format!(
-                "log up to {end:?} before the row of epoch {number}, which begins at {log_start}"
-            ));
-        }
-        store.receive_log(&LogPiece { offset, segment_base, segment_bytes, bytes })?;
-        self.compare_log(store)
-    }
-
-    /// Returns the newest epoch if its row has come, and is durable.
-    fn delta(&mut self, store: &impl Slave, part: WalDelta) -> Result<Option<u64>, FollowEnd> {
-        let rest = part.rest_bytes;
-        let (first, mut batch) = match self.batch.take() {
-            Some((first, _)) if first.first_sequence != part.first_sequence => {
-                return protocol("a batch is not complete and the next one begins");
-            }
-            Some(begun) => begun,
-            None if rest > BATCH_MAX_BYTES => {
-                return protocol(format!("{rest} bytes of one batch"));
-            }
-            None if rest == 0 => {
-                let WalDelta { first_sequence, last_sequence, needs, batch, .. } = part;
-                store.apply(&Delta { first_sequence, last_sequence, needs, batch })?;
-                return self.look_for_epochs(store);
-            }
-            None => (WalDelta { batch: bytes::Bytes::new(), ..part }, BytesMut::new()),
-        };
-        if batch.len() as u64 + part.batch.len() as u64 + rest > BATCH_MAX_BYTES + rest.min(1) {
-            return protocol("the parts of a batch are longer than announced");
-        }
-        batch.extend_from_slice(&part.batch);
-        if rest > 0 {
-            self.batch = Some((first, batch));
-            return Ok(None);
-        }
-        let WalDelta { first_sequence, last_sequence, needs, .. } = first;
-        store.apply(&Delta { first_sequence, last_sequence, needs, batch: batch.freeze() })?;
-        self.look_for_epochs(store)
-    }
-
-    fn look_for_epochs(&mut self, store: &impl Slave) -> Result<Option<u64>, FollowEnd> {
-        let Some(next) = self.missing.front() else { return Ok(None) };
-        let newest = newest(&store.identity()?.epochs);
-        if newest < next.number {
-            return Ok(None);
-        }
-        // Before a byte of the epoch is taken: a power cut may keep the bytes and lose the row.
-        store.sync_index()?;
-        while self.missing.pop_front_if(|epoch| epoch.number <= newest).is_some() {}
-        Ok(Some(newest))
-    }
-
-    fn digest(&mut self, store: &impl Slave, digest: LogDigest) -> Result<(), FollowEnd> {
-        if digest.from >= digest.to || self.digests.len() >= DIGESTS_MAX {
-            return protocol("digests of the log that cannot be compared");
-        }
-        self.digests.push_back(digest);
-        self.compare_log(store)
-    }
-
-    fn compare_log(&mut self, store: &impl Slave) -> Result<(), FollowEnd> {
-        while let Some(LogDigest { from, to, crc }) = self.digests.front().copied() {
-            let position = store.position();
-            if to > position.appended {
-                return Ok(());
-            }
-            self.digests.pop_front();
-            // What retention has removed meanwhile needs no comparison.
-            if from >= position.log_min && store.log_crc(from, to)? != crc {
-                return diverged(store, format!("the log from {from} to {to}"));
-            }
-        }
-        Ok(())
     }
 }

@@ -347,3 +347,7 @@ fn parts(delta: Delta, bodies: &mut Vec<Body>) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "source_tests.rs"]
+mod tests;

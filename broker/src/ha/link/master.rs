@@ -5,7 +5,7 @@ use std::{
     io,
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -14,14 +14,18 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Clock, Frames, LinkError, TICK, send};
+use super::{
+    Clock, Frames, LinkError, TICK,
+    hub::{Hub, Over, lock},
+    send,
+};
 use crate::ha::{
     AckKind, Ended, SlaveStatus,
     acks::{AckError, Acks, Reach, SESSIONS_MAX, SessionId},
     frame::{Body, Frame, Hello, Refuse},
     greet::{self, GreetError},
     plan::{Code, Plan, Refusal},
-    replica::{Deltas, Epoch, Identity, Master, StoreError},
+    replica::{Epoch, Identity, Master},
     session::{Count, SessionEnd},
     sink::Who,
     source::{self, Said},
@@ -31,45 +35,6 @@ use crate::ha::{
 const CONNECTIONS_MAX: usize = 2 * SESSIONS_MAX;
 /// How often the listener is asked.
 const ACCEPT: Duration = Duration::from_millis(50);
-/// A snapshot that a slave has in part is kept so long for its return.
-const PARKED_MS: u64 = 600_000;
-/// So many of them.
-const PARKED_MAX: usize = 4;
-
-/// Why a session is over or did not begin.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Over {
-    #[error(transparent)]
-    Greet(#[from] GreetError),
-    #[error("it says something else than hello first")]
-    NoHello,
-    #[error(transparent)]
-    Ack(#[from] AckError),
-    #[error(transparent)]
-    Session(#[from] SessionEnd),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    #[error("this broker stops")]
-    Stopped,
-}
-
-/// What the threads share.
-pub(super) struct Hub<S: Master> {
-    pub(super) store: S,
-    name: Who,
-    kind: AckKind,
-    acks: Mutex<Acks>,
-    pub(super) clock: Clock,
-    stop: AtomicBool,
-    replicated: watch::Sender<u64>,
-    ended: watch::Sender<Option<Ended>>,
-    connections: Mutex<HashMap<u64, TcpStream>>,
-    parked: Mutex<HashMap<u64, (S::Snapshot, u64)>>,
-    /// After which change a slave can only be helped by a snapshot.
-    lost: Mutex<HashMap<u64, u64>>,
-}
 
 /// A master's running replication.
 pub(crate) struct MasterLink<S: Master> {
@@ -144,15 +109,19 @@ where
         self.hub.acks().in_sync(appended, self.hub.clock.now_ms())
     }
 
+    pub(crate) fn have_all(&self) -> bool {
+        let position = self.hub.store.position();
+        let slaves = self.slaves();
+        slaves
+            .iter()
+            .filter(|slave| slave.in_sync)
+            .all(|slave| slave.received >= position.appended && slave.sequence >= position.sequence)
+    }
+
     /// The change up to which enough slaves are, and how many that takes.
     pub(crate) fn replicated(&self) -> (watch::Receiver<u64>, usize) {
         (self.hub.replicated.subscribe(), self.hub.acks().needed())
     }
-}
-
-/// The owner of a lock may have panicked; the table is whole all the same.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn accept<S>(hub: &Arc<Hub<S>>, listener: &TcpListener)
@@ -178,8 +147,7 @@ where
             }
         }
         sessions.retain(|_, session| !session.is_finished());
-        let now_ms = hub.clock.now_ms();
-        lock(&hub.parked).retain(|_, (_, since)| now_ms.saturating_sub(*since) < PARKED_MS);
+        hub.forget_parked();
     }
     // Those that began while the stop came.
     lock(&hub.connections).values().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
@@ -241,8 +209,7 @@ where
         let outcome = admit(hub, (&mut frames, &mut stream), &hello, (&identity, plan, session));
         hub.acks().end(session);
         if let Err(Over::Session(SessionEnd::Lost { sequence, .. })) = &outcome {
-            // Only known slaves come so far, and of them at most as many as sessions.
-            lock(&hub.lost).insert(hello.broker_id, *sequence);
+            hub.note_lost(hello.broker_id, *sequence);
         }
         outcome
     };
@@ -374,33 +341,4 @@ fn read<S: Master>(
         }
     }
     Err(Over::Stopped)
-}
-
-impl<S: Master> Hub<S> {
-    pub(super) fn acks(&self) -> MutexGuard<'_, Acks> {
-        lock(&self.acks)
-    }
-
-    pub(super) fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-    }
-
-    /// The snapshot that a slave has in part, if its changes can go on from there.
-    pub(super) fn take_parked(&self, hello: &Hello) -> Result<Option<S::Snapshot>, StoreError> {
-        use crate::ha::replica::Snapshot as _;
-        let Some((snapshot, _)) = lock(&self.parked).remove(&hello.broker_id) else {
-            return Ok(None);
-        };
-        let kept = snapshot.id() == hello.snapshot_id
-            && !matches!(self.store.deltas_after(snapshot.sequence(), 1)?, Deltas::Gone);
-        Ok(kept.then_some(snapshot))
-    }
-
-    /// Keeps a snapshot for a slave that may return.
-    pub(super) fn park(&self, broker_id: u64, snapshot: S::Snapshot) {
-        let mut parked = lock(&self.parked);
-        if parked.len() < PARKED_MAX {
-            parked.insert(broker_id, (snapshot, self.clock.now_ms()));
-        }
-    }
 }

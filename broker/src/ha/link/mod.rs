@@ -1,5 +1,6 @@
 //! Sockets and threads of replication: blocking ones, apart from the runtime that serves clients.
 
+mod hub;
 mod master;
 mod send;
 mod slave;

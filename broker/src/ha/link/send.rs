@@ -4,7 +4,7 @@ use std::{net::TcpStream, thread};
 
 use super::{
     TICK,
-    master::{Hub, Over},
+    hub::{Hub, Over},
     send,
 };
 use crate::ha::{

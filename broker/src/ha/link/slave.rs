@@ -14,7 +14,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Clock, Frames, LinkError, master::lock, send};
+use super::{Clock, Frames, LinkError, hub::lock, send};
 use crate::ha::{
     Ended, MasterStatus,
     acker::Acker,

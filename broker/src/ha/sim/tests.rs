@@ -2,6 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
     time::Instant,
 };
 
@@ -25,7 +26,7 @@ fn run(seed: u64) {
     let mut cluster = Cluster::new(seed);
     cluster.tells = number("BASALTMQ_HA_SEED").is_some();
     cluster.tell(|| format!("{:?}", cluster.setup));
-    if seed % 4 > 0 {
+    if !seed.is_multiple_of(4) {
         // The others begin with slaves that have nothing.
         cluster.converge();
         cluster.quiet = false;
@@ -106,7 +107,7 @@ impl Cluster {
     fn cut(&mut self) {
         let n = self.conns.len() as u64;
         if n > 0 {
-            let conn = self.conns[self.random.below(n) as usize].clone();
+            let conn = Rc::clone(&self.conns[self.random.below(n) as usize]);
             let mut conn = conn.borrow_mut();
             conn.open = false;
             let conn = &mut *conn;
@@ -123,7 +124,7 @@ impl Cluster {
         if n == 0 {
             return;
         }
-        let conn = self.conns[self.random.below(n) as usize].clone();
+        let conn = Rc::clone(&self.conns[self.random.below(n) as usize]);
         let mut conn = conn.borrow_mut();
         let conn = &mut *conn;
         let wire = if self.random.one_in(2) { &mut conn.up } else { &mut conn.down };
@@ -347,4 +348,43 @@ fn ha_sim_an_old_master_is_not_followed() {
     let found = catch_unwind(|| with(Some(Bug::OldEpoch), old_master_returns));
     super::BUG.set(None);
     assert!(found.is_err());
+}
+
+/// What a disk does to a slave is found with the next digest, and the slave begins anew.
+fn finds_what_a_disk_did(spoil: impl Fn(&mut super::disk::Disk)) {
+    let mut cluster = Cluster::new(1);
+    cluster.converge();
+    let master = cluster.master;
+    for _ in 0..3 {
+        cluster.append(master);
+        cluster.dispatch(master);
+        (0..NODES).for_each(|i| cluster.exchange(i));
+    }
+    let i = (master + 1) % NODES;
+    cluster.ghost.rotten[i] = true;
+    spoil(&mut cluster.nodes[i].store.as_ref().unwrap().disk());
+    let store = cluster.nodes[i].store.clone().unwrap();
+    for _ in 0..40 {
+        cluster.now_ms += 1_000;
+        cluster.serve(master);
+        cluster.deliver_all();
+        cluster.follow(i, Trick::None);
+        if store.differs.get() {
+            break;
+        }
+    }
+    assert!(store.differs.get() && !store.serves(), "it goes on serving: {:?}", cluster.over[i]);
+    let why = &cluster.over[i].1;
+    assert!(why.contains("Diverged"), "{why}");
+    cluster.converge();
+}
+
+#[test]
+fn ha_sim_a_flipped_bit_in_a_slaves_log_is_found() {
+    finds_what_a_disk_did(|disk| *disk.log.last_mut().unwrap() ^= 1);
+}
+
+#[test]
+fn ha_sim_a_changed_row_of_a_slave_is_found() {
+    finds_what_a_disk_did(|disk| disk.rows.last_mut().unwrap().chain ^= 1);
 }
