@@ -7,7 +7,7 @@ use storage::Store;
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{Duration, MissedTickBehavior, interval},
+    time::{Duration, Instant, MissedTickBehavior, interval, sleep},
 };
 
 use crate::{
@@ -166,7 +166,27 @@ impl Broker {
         self.state.registrar.unregister().await;
         self.stop.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
+        hand_over(&self.state).await;
         close(&self.state).await;
+    }
+}
+
+/// Lets slaves have everything before their master goes: then they hold the same.
+async fn hand_over(state: &State) {
+    if state.part.ha.connected_in_sync() == 0 {
+        return;
+    }
+    if let Err(error) = state.store.settle().await {
+        tracing::warn!(%error, "the slaves may lack the last changes of the index");
+        return;
+    }
+    let deadline = Instant::now() + HAND_OVER;
+    while !state.part.ha.slaves_have_all() {
+        if Instant::now() >= deadline {
+            tracing::warn!(waited_ms = HAND_OVER.as_millis(), "a slave does not have everything yet");
+            return;
+        }
+        sleep(HAND_OVER_LOOK).await;
     }
 }
 
@@ -179,6 +199,10 @@ async fn close(state: &Arc<State>) {
     })
     .await;
 }
+
+/// How long a broker that stops waits for its slaves, and how often it looks.
+const HAND_OVER: Duration = Duration::from_secs(2);
+const HAND_OVER_LOOK: Duration = Duration::from_millis(5);
 
 /// How often silent clients and expired locks are looked for, milliseconds.
 const SWEEP_MS: i64 = 10_000;

@@ -42,6 +42,7 @@ impl Command {
             Self::PutGroup(_, reply) => drop(reply.send(Err(error))),
             Self::DeleteTopic(_, reply)
             | Self::DeleteGroup { reply, .. }
+            | Self::Settle(reply)
             | Self::Forget(_, reply) => drop(reply.send(Err(error))),
         }
     }
@@ -75,6 +76,7 @@ impl IndexWriter {
                 Command::DeleteGroup { name, clean_offsets, reply } => {
                     self.delete_group(step, (&name, clean_offsets), reply)?;
                 }
+                Command::Settle(reply) => self.settling.push(reply),
                 Command::Forget(forget, reply) => {
                     self.forget(step, &forget)?;
                     step.changes.push(Change::Deleted(reply));

@@ -24,6 +24,8 @@ pub(crate) enum Command {
     PutGroup(GroupConfig, Reply<Arc<GroupConfig>>),
     DeleteGroup { name: String, clean_offsets: bool, reply: Reply<()> },
     Forget(Forget, Reply<()>),
+    /// Write a checkpoint.
+    Settle(Reply<()>),
 }
 
 /// A bounded queue.

@@ -250,6 +250,18 @@ impl Store {
         *self.shared.group_version()
     }
 
+    /// Writes an index checkpoint, so that closing the store changes nothing any more unless
+    /// something happens meanwhile.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    ///
+    /// # Cancel safety
+    /// As [`Store::put_topic`].
+    pub async fn settle(&self) -> Result<(), StateError> {
+        self.command(Command::Settle).await
+    }
+
     async fn command<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, StateError> {
         self.health()?;
         if self.shared.core.health.is_closed() {

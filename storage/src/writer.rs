@@ -13,6 +13,7 @@ use rocksdb::WriteBatch;
 use crate::{
     DataVersion, GroupConfig, Queue, ReadError, Topic,
     change::Change,
+    command::Reply,
     index::{
         Family, WriteError,
         consume_queue::{self, BLOCK_ENTRIES},
@@ -57,6 +58,8 @@ pub(crate) struct IndexWriter {
     /// When idle queues were looked for last.
     idle_at: Instant,
     pub(crate) next_topic_id: u32,
+    /// Who waits for a checkpoint.
+    pub(crate) settling: Vec<Reply<()>>,
 }
 
 /// One `WriteBatch` and what follows from it once it is written.
@@ -95,6 +98,7 @@ impl IndexWriter {
             synced_at: Instant::now(),
             idle_at: Instant::now(),
             next_topic_id,
+            settling: Vec::new(),
         }
     }
 
@@ -124,8 +128,13 @@ impl IndexWriter {
         if self.rebuild.is_some() {
             return self.rebuild_some();
         }
-        if stop || self.checkpoint_due() {
-            self.write_checkpoint(stop)?;
+        let settle = stop || !self.settling.is_empty();
+        if settle || self.checkpoint_due() {
+            self.write_checkpoint(settle)?;
+        }
+        for reply in self.settling.drain(..) {
+            // Who asked may have gone.
+            drop(reply.send(Ok(())));
         }
         self.let_idle_queues_go();
         Ok(())
@@ -250,7 +259,10 @@ impl IndexWriter {
     /// Writes the batch and lets everyone know.
     pub(crate) fn write(&mut self, mut step: Step) -> Result<(), ReadError> {
         let core = Arc::clone(&self.shared.core);
-        if !step.batch.is_empty() || step.sync {
+        if step.batch.is_empty() && step.sync {
+            core.index.sync()?;
+        }
+        if !step.batch.is_empty() {
             meta::put_log_end(&mut step.batch, &core.index.db()?, step.log_end);
             self.put(step.batch, step.sync)?;
             core.index_end.fetch_max(step.log_end, Ordering::AcqRel);
