@@ -26,7 +26,8 @@ declare -A process=() # by name of the server or program
 clean_up() {
     local name
     for name in "${!process[@]}"; do
-        kill -9 "${process[$name]}" 2> /dev/null || true
+        # A Java program is a child of the script that starts it; a group of processes ends as a whole.
+        kill -9 -- "-${process[$name]}" 2> /dev/null || kill -9 "${process[$name]}" 2> /dev/null || true
         wait "${process[$name]}" 2> /dev/null || true
     done
     if [ -n "${FAILOVER_KEEP:-}" ]; then echo "kept: $work"; else rm -rf "$work"; fi
@@ -131,7 +132,7 @@ for language in "$@"; do
     program=("${namesrv}" "${topic//./-}" "${language//./-}" "$work/phase" pair-1)
     case $language in
         java-*)
-            INTEROP_HOME=$work/home-$language "$here/../java/run.sh" "${language#java-}" interop.Failover "${program[@]}" \
+            INTEROP_HOME=$work/home-$language setsid "$here/../java/run.sh" "${language#java-}" interop.Failover "${program[@]}" \
                 > "$work/$language.out" 2> "$work/$language.err" &
             ;;
         go)
