@@ -13,7 +13,7 @@ use super::{
 const SYNC_MS: u64 = 20;
 const SYNC_LAZY_MS: u64 = 1_000;
 /// How often offsets that were committed here are told, and how many in a frame.
-const OFFSETS_MS: u64 = 5_000;
+const OFFSETS_MS: u64 = 500;
 const OFFSETS_PER_FRAME: usize = 1_000;
 
 /// What a slave says during a session.

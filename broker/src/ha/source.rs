@@ -188,9 +188,13 @@ impl Stream {
         self.confirm(&position, &mut bodies);
         self.digests(store, &position, now_ms, &mut bodies)?;
         let gate = self.gate();
+        // A change behind the row of the epoch waits for nothing but the slave's disk.
+        let row_follows =
+            |epoch: &Epoch| epoch.log_start == gate && self.sent.sequence < epoch.sequence_start;
         if let Some(needs) = self.waiting.front().map(|delta| delta.needs)
             && needs > gate
             && self.sent.log >= gate
+            && self.missing.iter().any(row_follows)
         {
             let sequence = self.sent.sequence;
             return Err(SessionEnd::Lost { sequence, needs, log_start: gate });

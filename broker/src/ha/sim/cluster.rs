@@ -362,7 +362,7 @@ impl Cluster {
         link.end(&mut self.nodes[i].memory);
         match over {
             SlaveOver::Wire(error) => assert!(damaged, "a frame that nobody damaged: {error}"),
-            SlaveOver::Late(_) => {}
+            SlaveOver::Late => {}
             SlaveOver::Follow(FollowEnd::Reopen(_)) => {
                 self.stop(i, false);
                 self.start(i);

@@ -264,7 +264,7 @@ impl SlaveEnd {
         }
         match &self.greeted {
             Some((follower, _)) => Ok(follower.tick(now_ms)?),
-            None => in_time(self.began_ms, now_ms).map_err(SlaveOver::Late),
+            None => in_time(self.began_ms, now_ms).map_err(|_| SlaveOver::Late),
         }
     }
 
@@ -288,7 +288,7 @@ impl SlaveEnd {
 #[derive(Debug)]
 pub(super) enum SlaveOver {
     Wire(String),
-    Late(String),
+    Late,
     Follow(FollowEnd),
 }
 
