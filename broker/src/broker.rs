@@ -53,6 +53,11 @@ impl Broker {
     ///
     /// As [`Broker::start`].
     pub async fn start_at(config: Config, clock: Clock) -> Result<Self, StartError> {
+        // On the heap: it holds all that a broker is made of.
+        Box::pin(Self::begin(config, clock)).await
+    }
+
+    async fn begin(config: Config, clock: Clock) -> Result<Self, StartError> {
         start::check(&config)?;
         let server =
             Server::bind(&config.listen.to_string(), start::serve_options(&config)).await?;

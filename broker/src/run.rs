@@ -6,16 +6,20 @@ use thiserror::Error;
 use crate::{broker::Broker, config::Config, start::StartError};
 
 /// Why a broker ended by itself.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum Ended {
     /// It cannot go on: the process should end with an error, so that somebody looks and clients
     /// go elsewhere.
+    #[error("{0}")]
     Failed(String),
     /// Work is planned for the store that needs it closed.
+    #[error("the store is to be opened anew")]
     Reopen,
     /// It will be the master.
+    #[error("it is to be the master")]
     Promoted,
     /// It will be a slave.
+    #[error("it is to be a slave, which one broker alone cannot be")]
     Demoted,
 }
 

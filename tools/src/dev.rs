@@ -103,7 +103,7 @@ async fn serve(
         announce(&ready, data, context)?;
         tokio::select! {
             () = signals.next() => Ok(()),
-            ended = broker.ended() => Err(Failure::Stopped(format!("{ended:?}"))),
+            ended = broker.ended() => Err(Failure::Stopped(ended.to_string())),
         }
     };
     let outcome = served.await;

@@ -15,6 +15,7 @@ const IN_MEMORY_PERCENT: u64 = 40;
 
 /// What a suggestion depends on.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts, independent of each other")]
 pub(super) struct Scene {
     pub(super) is_master: bool,
     /// The own number.
