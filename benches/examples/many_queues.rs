@@ -13,7 +13,7 @@
 
 use std::{
     env, fs,
-    io::{self, BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader, Read as _},
     path::Path,
     process::{Command, Stdio},
     sync::Arc,
@@ -34,6 +34,7 @@ const BODY: [u8; 1_000] = [b'x'; 1_000];
 const SENDS: u32 = 50_000;
 /// Log that is appended before the kill, bytes.
 const UNSYNCED_BYTES: u64 = 512 << 20;
+const GIB: f64 = 1_073_741_824.0;
 /// What the process that is to be killed says when it is ready.
 const READY: &str = "ready";
 
@@ -194,11 +195,23 @@ fn reopen(dir: &Path, queues: u32) -> io::Result<()> {
     let began = Instant::now();
     let store = open(dir)?;
     let found = store.recovery();
+    let (took, memory) = (began.elapsed(), memory(&store)?);
     println!(
-        "opened after the kill: {}, {} records replayed, {}",
-        ms(began),
+        "opened after the kill: {} ms, {} records replayed, {memory}",
+        took.as_millis(),
         found.replayed_records,
-        memory(&store)?
+    );
+    let (bytes, synced_in) = (found.unsynced_bytes, found.synced_in);
+    let alone = sync_alone(dir, bytes)?;
+    let per_gib = |time: Duration| time.as_secs_f64() * GIB / bytes as f64;
+    println!(
+        "for {} MiB that nobody had synced: {} ms the disk ({:.2} of what it takes for a plain file), and \
+         {} ms all else, {:.2} s a GiB",
+        bytes >> 20,
+        synced_in.as_millis(),
+        synced_in.as_secs_f64() / alone.as_secs_f64(),
+        (took - synced_in).as_millis(),
+        per_gib(took - synced_in),
     );
     let mut random = Random(13);
     let topics = topics(&store, queues)?;
@@ -213,6 +226,19 @@ fn reopen(dir: &Path, queues: u32) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// How long a sync takes of a plain file with so many bytes of the same log.
+fn sync_alone(dir: &Path, bytes: u64) -> io::Result<Duration> {
+    let path = dir.join("plain");
+    let log = fs::File::open(dir.join("commitlog/00000000000000000000"))?;
+    let mut file = fs::File::create(&path)?;
+    io::copy(&mut log.take(bytes), &mut file)?;
+    let began = Instant::now();
+    file.sync_data()?;
+    let took = began.elapsed();
+    fs::remove_file(&path)?;
+    Ok(took)
 }
 
 fn open(dir: &Path) -> io::Result<Arc<Store>> {

@@ -61,6 +61,8 @@ pub(crate) fn about_recovery(recovery: &Recovery) {
         end = recovery.end.0,
         replayed_records = recovery.replayed_records,
         removed_entries = recovery.removed_entries,
+        unsynced_bytes = recovery.unsynced_bytes,
+        synced_ms = recovery.synced_in.as_millis(),
         "store opened"
     );
     if let Some(cut) = &recovery.cut {

@@ -15,7 +15,7 @@ use crate::{
     core::Core,
     index::{
         Guard,
-        consume_queue::{Block, Blocks},
+        consume_queue::{Block, Ends},
         meta,
     },
     num::to_u64,
@@ -235,13 +235,27 @@ impl Queue {
     }
 
     fn load(&self) -> Result<Tail, ReadError> {
-        self.core.index.derived(|guard| self.load_from(guard))
+        let at = (self.topic, self.queue_id);
+        self.core.index.derived(|guard| self.load_from(guard, &mut Ends::of_queue(guard, at)))
     }
 
-    fn load_from(&self, guard: &Guard<'_>) -> Result<Tail, ReadError> {
+    /// Reads the queue's state from the index, as the first touch would, by `blocks`.
+    pub(crate) fn load_by(
+        &self,
+        guard: &Guard<'_>,
+        blocks: &mut Ends<'_>,
+    ) -> Result<(), ReadError> {
+        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        if tail.is_none() {
+            *tail = Some(self.load_from(guard, blocks)?);
+            self.loaded.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn load_from(&self, guard: &Guard<'_>, blocks: &mut Ends<'_>) -> Result<Tail, ReadError> {
         let at = (self.topic, self.queue_id);
-        let mut blocks = Blocks::of(guard, at);
-        let Some(last) = blocks.last()? else {
+        let Some(last) = blocks.last_block(at)? else {
             return Ok(meta::queue_end(guard, at)?.map_or_else(Tail::default, Tail::begun));
         };
         let log_min = self.core.log.min();
@@ -251,7 +265,7 @@ impl Queue {
         let (mut low, mut middle, mut high) = (0, 0, last.number);
         let mut first = None;
         while low < high {
-            match blocks.at_or_after(middle)? {
+            match blocks.at_or_after(at, middle)? {
                 Some(block) if live_from(&block, log_min).is_none() => low = block.number + 1,
                 found => {
                     // Nothing lies between `middle` and it.

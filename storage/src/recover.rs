@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    ops::ControlFlow,
+    ops::{ControlFlow, Range},
     sync::{Arc, atomic::Ordering},
 };
 
@@ -126,6 +126,21 @@ pub(crate) fn next_slice(index: &Index) -> Result<(u64, u64), ReadError> {
     Ok(next)
 }
 
+/// Records are dispatched in steps of this many: those of a step share one look into the index for
+/// all queues that it touches first, in the order of their keys.
+const HELD_RECORDS: usize = 1 << 16;
+
+/// A record that is yet to be put into its queue.
+#[derive(Debug)]
+struct Held {
+    queue: Arc<Queue>,
+    place: u64,
+    entry: BlockEntry,
+    /// Its part of [`Replay::hashes`].
+    hashes: Range<usize>,
+    store_ms: i64,
+}
+
 /// What a replay has met.
 #[derive(Debug, Default)]
 pub(crate) struct Replay {
@@ -133,6 +148,7 @@ pub(crate) struct Replay {
     pub(crate) records: u64,
     pub(crate) damaged: Vec<DamagedRange>,
     dispatcher: Dispatcher,
+    held: Vec<Held>,
     hashes: Vec<u32>,
     /// The topic of the last record: neighbours often share it.
     topic: Option<Arc<Topic>>,
@@ -160,7 +176,8 @@ impl Replay {
             while offset < limit {
                 offset = match scanner.step(offset).map_err(failed())? {
                     Step::Record(record) => {
-                        self.record(&shared, &record)?;
+                        let held = self.locate(&shared, &record);
+                        self.held.extend(held);
                         offset + u64::from(record.total_size)
                     }
                     Step::Filled => limit,
@@ -170,13 +187,37 @@ impl Replay {
                         next.unwrap_or(limit)
                     }
                 };
-                if shared.input.pending_blocks.load(Ordering::Relaxed) >= DRAIN_BLOCKS {
-                    writer.drain()?;
+                if self.held.len() >= HELD_RECORDS {
+                    self.settle(writer)?;
                 }
             }
         }
-        self.dispatcher.hand_over(&shared.input);
+        self.settle(writer)?;
+        self.damaged.sort_unstable_by_key(|range| range.from);
         Ok(writer.drain()?)
+    }
+
+    /// Dispatches the records that are held.
+    fn settle(&mut self, writer: &mut IndexWriter) -> Result<(), ReadError> {
+        let shared = Arc::clone(&writer.shared);
+        let mut held = std::mem::take(&mut self.held);
+        let of = |queue: &Arc<Queue>| (queue.topic, queue.queue_id);
+        let unloaded = held.iter().map(|held| &held.queue).filter(|queue| !queue.is_loaded());
+        let mut unloaded: Vec<_> = unloaded.collect();
+        unloaded.sort_unstable_by_key(|queue| of(queue));
+        shared.core.index.derived(|guard| {
+            let mut blocks = consume_queue::Ends::new(guard);
+            unloaded.iter().try_for_each(|queue| queue.load_by(guard, &mut blocks))
+        })?;
+        for held in held.drain(..) {
+            self.dispatch(&shared, &held)?;
+            if shared.input.pending_blocks.load(Ordering::Relaxed) >= DRAIN_BLOCKS {
+                writer.drain()?;
+            }
+        }
+        self.held = held;
+        self.hashes.clear();
+        Ok(())
     }
 
     fn damage(&mut self, from: u64, to: u64) {
@@ -193,6 +234,14 @@ impl Replay {
         shared: &Shared,
         record: &RecordView<'_>,
     ) -> Result<Option<Arc<Queue>>, ReadError> {
+        self.hashes.clear();
+        let Some(held) = self.locate(shared, record) else { return Ok(None) };
+        self.dispatch(shared, &held)?;
+        Ok(Some(held.queue))
+    }
+
+    /// Finds the queue of a record, if it is in one.
+    fn locate(&mut self, shared: &Shared, record: &RecordView<'_>) -> Option<Held> {
         let log_offset = u64::try_from(record.log_offset).unwrap_or_default();
         shared
             .core
@@ -202,28 +251,35 @@ impl Replay {
             self.topic = shared.topics.get(record.topic);
         }
         // Records of a topic that was deleted stay in the log until retention removes them.
-        let topic = self.topic.as_ref().filter(|topic| topic.since_log_offset <= log_offset);
-        let Some(topic) = topic.filter(|_| adopt::is_in_queue(record.sys_flag)) else {
-            return Ok(None);
-        };
+        let topic = self.topic.as_ref().filter(|topic| topic.since_log_offset <= log_offset)?;
+        if !adopt::is_in_queue(record.sys_flag) {
+            return None;
+        }
         let queue = u32::try_from(record.queue_id).ok().and_then(|id| topic.any_queue(id));
         let (Some(queue), Some(place)) = (queue, queue_offset(record.queue_offset)) else {
             self.damage(log_offset, log_offset + u64::from(record.total_size));
-            return Ok(None);
+            return None;
         };
-        self.hashes.clear();
+        let first = self.hashes.len();
         let tag_hash = dispatch::terms(record.properties, &topic.hasher(), &mut self.hashes);
         let entry = BlockEntry { log_offset, size: record.total_size, tag_hash };
-        let indexed = Indexed { entry, hashes: &self.hashes, store_ms: record.store_timestamp };
+        let hashes = first..self.hashes.len();
+        Some(Held { queue, place, entry, hashes, store_ms: record.store_timestamp })
+    }
+
+    fn dispatch(&mut self, shared: &Shared, held: &Held) -> Result<(), ReadError> {
+        let Held { queue, place, entry, hashes, store_ms } = held;
+        let hashes = self.hashes.get(hashes.clone()).unwrap_or_default();
+        let indexed = Indexed { entry: *entry, hashes, store_ms: *store_ms };
         let placed =
-            self.dispatcher.dispatch(&queue, Place::At(place), indexed, &mut shared.keys())?;
+            self.dispatcher.dispatch(queue, Place::At(*place), indexed, &mut shared.keys())?;
         match placed.1 {
             Replayed::Added => self.records += 1,
             Replayed::Known => {}
-            Replayed::Absurd => self.damage(log_offset, log_offset + u64::from(record.total_size)),
+            Replayed::Absurd => self.damage(entry.log_offset, entry.end()),
         }
         self.dispatcher.hand_over(&shared.input);
-        Ok(Some(queue))
+        Ok(())
     }
 
     /// The topics have changed.

@@ -1,5 +1,7 @@
 //! What opening a store found and did.
 
+use std::time::Duration;
+
 use crate::LogOffset;
 
 /// What recovery found and did. All positions are bytes of the log.
@@ -14,6 +16,10 @@ pub struct Recovery {
     pub damaged: Vec<DamagedRange>,
     /// Records that the index did not hold yet.
     pub replayed_records: u64,
+    /// Bytes of log whose durability nothing vouched for: they were synced, read back and verified.
+    pub unsynced_bytes: u64,
+    /// How long the disk took to write what the kernel still had of them.
+    pub synced_in: Duration,
     /// Entries of the index that pointed beyond the end of the log and were removed.
     pub removed_entries: u64,
 }

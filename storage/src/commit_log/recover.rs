@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -48,6 +49,10 @@ pub(crate) struct Opened {
     pub(crate) found: Vec<Found>,
     pub(crate) end: u64,
     pub(crate) cut: Option<Cut>,
+    /// Bytes whose durability nothing vouched for.
+    pub(crate) unsynced_bytes: u64,
+    /// How long the disk took to write what the kernel still had of them.
+    pub(crate) synced_in: Duration,
 }
 
 /// Recovers the log in `dir/commitlog`. `checkpoint` is the log offset up to which the index holds
@@ -67,8 +72,9 @@ pub(crate) fn open(
     let durable = durable_start(&found, mark, checkpoint);
     let stray = contiguous(&log_dir, &mut found, durable)?;
     let clean = mark.is_some_and(|mark| mark.clean) && nothing_behind(&found, durable)?;
+    let mut forgotten = Forgotten::default();
     if !clean && !bug::on(Bug::NoRedirty) {
-        read_from_disk(&found, durable)?;
+        forgotten = read_from_disk(&found, durable)?;
     }
     let (end, reason) = match mark {
         Some(_) if clean => (durable, None),
@@ -80,7 +86,8 @@ pub(crate) fn open(
         tracing::warn!(at = %cut.at, reason = cut.reason, "the torn tail of the log is cut");
     }
     cut_behind(dir, &mut found, stray, (end, clean))?;
-    let (segments, current) = map(&log_dir, &mut found, (durable, end), segment_size_bytes)?;
+    let (segments, current) =
+        map(&log_dir, &mut found, (durable, end, forgotten.all), segment_size_bytes)?;
     // A program that was killed may have left names that it had not synced yet.
     for dir in [dir, &log_dir] {
         file::sync_dir(dir).map_err(failed("sync", dir))?;
@@ -90,7 +97,8 @@ pub(crate) fn open(
     let path = dir.join(durable::NAME);
     mark_file.write(end, index_sequence, false).map_err(failed("write", path))?;
     let log = Arc::new(CommitLog::new(segments, end));
-    Ok(Opened { log, current, mark: mark_file, found, end, cut })
+    let (unsynced_bytes, synced_in) = (end.saturating_sub(durable), forgotten.synced_in);
+    Ok(Opened { log, current, mark: mark_file, found, end, cut, unsynced_bytes, synced_in })
 }
 
 /// Whether the log really ends where it was closed. If not, another program has appended to it.
@@ -110,18 +118,32 @@ fn nothing_behind(found: &[Found], end: u64) -> Result<bool, OpenError> {
     Ok(nothing)
 }
 
+/// What [`read_from_disk`] has reached.
+#[derive(Debug, Default)]
+struct Forgotten {
+    /// The kernel holds nothing any more, so all that is read from now on is on the disk.
+    all: bool,
+    synced_in: Duration,
+}
+
 /// Makes the kernel forget what it holds of the part that is to be verified. After a sync that
 /// failed it may show bytes that the disk never got, and ext4 does not write them when they are
 /// written again: only what the disk gives back counts.
-fn read_from_disk(found: &[Found], durable: u64) -> Result<(), OpenError> {
+fn read_from_disk(found: &[Found], durable: u64) -> Result<Forgotten, OpenError> {
+    let mut forgotten = Forgotten { all: true, synced_in: Duration::ZERO };
     for segment in found.iter().filter(|segment| segment.limit_offset() > durable) {
         let file = DiskFile::open(&segment.path).map_err(failed("open", &segment.path))?;
         // What a process left behind that was killed is only in memory as yet, and good.
+        let began = Instant::now();
         file.sync().map_err(failed("sync", &segment.path))?;
+        forgotten.synced_in += began.elapsed();
         rustix::fs::fadvise(file.file(), 0, None, rustix::fs::Advice::DontNeed)
             .map_err(|error| failed("read", &segment.path)(error.into()))?;
+        // It is no more than advice: another process may have the file mapped.
+        let held = segment::is_in_memory(&file, to_usize(segment.len));
+        forgotten.all &= !held.map_err(failed("map", &segment.path))?;
     }
-    Ok(())
+    Ok(forgotten)
 }
 
 /// Where verification starts: everything before was durable, so it is not torn.
@@ -268,20 +290,22 @@ fn take_away(dir: &Path, segment: &Found) -> Result<(), OpenError> {
     file::rename(&segment.path, &kept).map_err(failed("set aside", &segment.path))
 }
 
-/// Maps the segments and syncs what was not known to be durable. The last one is written on.
+/// Maps the segments and syncs what was not known to be durable. Unless it was `read_from_disk`, it
+/// is written again first: a kernel that takes it for clean would not. The last one is written on.
 fn map(
     dir: &Path,
     found: &mut Vec<Found>,
-    (durable, end): (u64, u64),
+    (durable, end, read_from_disk): (u64, u64, bool),
     segment_size_bytes: u64,
 ) -> Result<(Vec<Arc<segment::Segment>>, segment::Writer), OpenError> {
     let mut segments = Vec::with_capacity(found.len() + 1);
     let mut current = None;
+    let again_from = if read_from_disk { end } else { durable };
     for at in found.iter() {
         let mut writer = DiskFile::open(&at.path)
             .and_then(|file| segment::Writer::open(file, at.base_offset, to_usize(at.len)))
             .map_err(failed("map", &at.path))?;
-        writer.adopt(durable, end).map_err(failed("write", &at.path))?;
+        writer.adopt(again_from, end).map_err(failed("write", &at.path))?;
         if at.limit_offset() > durable && !bug::on(Bug::NoRedirty) {
             writer.segment().sync().map_err(failed("sync", &at.path))?;
         }

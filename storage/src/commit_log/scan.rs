@@ -3,7 +3,7 @@
 //! The file is read in large steps with read-ahead off: read-ahead runs past the end of the data
 //! and leaves huge folios there, and every later sync of a few bytes would write a whole one.
 
-use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
+use std::{fs::File, io, num::NonZeroU64, os::unix::fs::FileExt, path::Path};
 
 use protocol::record::{BLANK_BYTES, Head, RecordView, frame_len};
 
@@ -11,6 +11,8 @@ use super::check;
 use crate::num::{to_u64, to_usize};
 
 const STEP_BYTES: u64 = 1 << 20;
+/// So much of what comes next the disk reads while a step is looked at.
+const AHEAD_BYTES: u64 = 4 << 20;
 
 /// A segment file that is being read.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub(crate) struct Scanner {
     buffer: Vec<u8>,
     /// Position in the file of the buffer's first byte.
     buffer_at: u64,
+    /// Position up to which the kernel was asked to read.
+    asked_to: u64,
 }
 
 /// What was found at a position.
@@ -43,7 +47,7 @@ impl Scanner {
         let file = File::open(path)?;
         let len = file.metadata()?.len();
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random)?;
-        Ok(Self { file, base_offset, len, buffer: Vec::new(), buffer_at: 0 })
+        Ok(Self { file, base_offset, len, buffer: Vec::new(), buffer_at: 0, asked_to: 0 })
     }
 
     /// Log offset of the end of the file.
@@ -103,6 +107,16 @@ impl Scanner {
         Ok(None)
     }
 
+    /// Lets the kernel read a little behind `from`: unlike read-ahead, single pages and no more.
+    fn ask_for(&mut self, from: u64) -> io::Result<()> {
+        let (from, to) = (from.max(self.asked_to), (from + AHEAD_BYTES).min(self.len));
+        if let Some(len) = NonZeroU64::new(to.saturating_sub(from)) {
+            rustix::fs::fadvise(&self.file, from, Some(len), rustix::fs::Advice::WillNeed)?;
+            self.asked_to = to;
+        }
+        Ok(())
+    }
+
     /// `len` bytes at a position of the file, which must have them.
     fn bytes(&mut self, at: u64, len: usize) -> io::Result<&[u8]> {
         let buffered = at
@@ -112,6 +126,7 @@ impl Scanner {
             let wanted = to_u64(len).max(STEP_BYTES).min(self.len - at);
             self.buffer.resize(to_usize(wanted), 0);
             self.buffer_at = at;
+            self.ask_for(at + wanted)?;
             self.file.read_exact_at(&mut self.buffer, at)?;
         }
         let start = to_usize(at - self.buffer_at);

@@ -52,6 +52,15 @@ pub(crate) struct Writer {
     segment: Arc<Segment>,
 }
 
+/// Whether the kernel holds any of the first `len` bytes of a file in memory, which must be that
+/// long.
+///
+/// # Errors
+/// Of the operating system.
+pub(crate) fn is_in_memory(file: &DiskFile, len: usize) -> io::Result<bool> {
+    Map::new(file.file(), len)?.is_in_memory()
+}
+
 impl Segment {
     /// The bytes at commit log offsets `offset..offset + len`, which keep the segment mapped; or
     /// `None` when they are not all published in this segment.

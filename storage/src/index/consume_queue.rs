@@ -222,7 +222,8 @@ impl<'a> Blocks<'a> {
     }
 }
 
-/// The ends of many queues, cheapest in the order of their keys.
+/// The blocks of many queues, cheapest in the order of their keys: making one of these costs more
+/// than a look. What is written after it was made it does not see.
 pub(crate) struct Ends<'a> {
     rows: rocksdb::DBRawIterator<'a>,
     guard: &'a Guard<'a>,
@@ -234,23 +235,52 @@ impl<'a> Ends<'a> {
         Self { rows: guard.db().raw_iterator_cf(guard.family(Family::ConsumeQueue)), guard }
     }
 
+    /// To look at one queue and no other. Reads nothing yet.
+    pub(crate) fn of_queue(guard: &'a Guard<'a>, queue: (TopicId, u32)) -> Self {
+        Self { rows: Blocks::of(guard, queue).rows, guard }
+    }
+
     /// The queue offset behind the last stored entry of a queue; if there is none, where the queue
     /// is known to have ended, or 0.
     ///
     /// # Errors
     /// [`ReadError::Index`].
-    pub(crate) fn of(&mut self, (topic, queue_id): (TopicId, u32)) -> Result<u64, ReadError> {
-        self.rows.seek_for_prev(key(topic, queue_id, u64::MAX));
-        if let Some((key, value)) = self.rows.item() {
-            let (of, queue, _) =
-                decode_key(key).ok_or_else(|| damaged(Family::ConsumeQueue, key))?;
-            if (of, queue) == (topic, queue_id) {
-                let last = row(key, value)?;
-                return Ok(last.first() + crate::num::to_u64(last.entries.len()));
-            }
+    pub(crate) fn of(&mut self, queue: (TopicId, u32)) -> Result<u64, ReadError> {
+        match self.last_block(queue)? {
+            Some(last) => Ok(last.first() + crate::num::to_u64(last.entries.len())),
+            None => Ok(meta::queue_end(self.guard, queue)?.unwrap_or_default()),
         }
-        self.rows.status().map_err(lost_error)?;
-        Ok(meta::queue_end(self.guard, (topic, queue_id))?.unwrap_or_default())
+    }
+
+    /// The last block of a queue.
+    ///
+    /// # Errors
+    /// [`ReadError::Index`].
+    pub(crate) fn last_block(&mut self, queue: (TopicId, u32)) -> Result<Option<Block>, ReadError> {
+        self.rows.seek_for_prev(key(queue.0, queue.1, u64::MAX));
+        self.found(queue)
+    }
+
+    /// The first block of a queue with this number or a larger one.
+    ///
+    /// # Errors
+    /// [`ReadError::Index`].
+    pub(crate) fn at_or_after(
+        &mut self,
+        queue: (TopicId, u32),
+        number: u64,
+    ) -> Result<Option<Block>, ReadError> {
+        self.rows.seek(key(queue.0, queue.1, number));
+        self.found(queue)
+    }
+
+    fn found(&self, queue: (TopicId, u32)) -> Result<Option<Block>, ReadError> {
+        let Some((key, value)) = self.rows.item() else {
+            return self.rows.status().map(|()| None).map_err(lost_error);
+        };
+        let (topic, queue_id, _) =
+            decode_key(key).ok_or_else(|| damaged(Family::ConsumeQueue, key))?;
+        if (topic, queue_id) == queue { row(key, value).map(Some) } else { Ok(None) }
     }
 }
 
