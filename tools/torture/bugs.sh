@@ -35,7 +35,7 @@ bug no-clamp --nemesis cut --fs ext4 --mode async
 bug no-index-cut --nemesis cut --fs ext4 --mode async
 bug no-zeroing --nemesis cut --fs ext4 --mode async --store-cycles 10 --check-every 5
 bug no-redirty --nemesis kill-cut --fs ext4 --mode async --check-every 5
-bug skip-checksum --nemesis cut --fs ext4 --mode async --check-every 5
+bug skip-checksum --nemesis cut --fs ext4 --mode async --store-cycles 10 --check-every 5
 bug early-visible --nemesis cut --fs ext4 --check-every 5
 bug unsynced-topic --nemesis cut --fs ext4
 exit $missed

@@ -12,14 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memmap2::MmapRaw;
 use rustix::{
     fs::{FallocateFlags, fallocate, statvfs},
     mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount},
     process::{Pid, Signal, kill_process},
 };
-
-use super::seed::Seed;
 
 const PREFIX: &str = "mqtool-torture-";
 const MIB: u64 = 1 << 20;
@@ -28,10 +25,6 @@ const IMAGE_BYTES: u64 = 320 * MIB;
 /// Memory that the image may take.
 const DISK_BYTES: u64 = 400 * MIB;
 const PAGE_BYTES: u64 = 4096;
-/// Most pages of a segment that get to the disk out of order before a cut.
-const SCATTER_PAGES: u64 = 48;
-/// They begin so many pages before the end at most.
-const SCATTER_RANGES: [u64; 3] = [8, 64, 256];
 
 /// Kinds of file systems.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
@@ -151,15 +144,6 @@ impl Medium {
         run("xfs_io", ["-x", "-c", "shutdown"], &self.top()).map(drop)
     }
 
-    /// Lets some of the last pages of the newest segments get to the disk, in any order, as a
-    /// kernel may.
-    pub(super) fn scatter(&self, seed: &mut Seed) -> io::Result<()> {
-        for path in self.segments()?.iter().rev().take(3) {
-            scatter_pages(path, seed)?;
-        }
-        Ok(())
-    }
-
     /// Copies the end of the log away before recovery changes it.
     pub(super) fn copy_end(&self, to: &Path) -> io::Result<()> {
         let _first = fs::remove_dir_all(to);
@@ -174,7 +158,7 @@ impl Medium {
     }
 
     /// The segment files in order.
-    fn segments(&self) -> io::Result<Vec<PathBuf>> {
+    pub(super) fn segments(&self) -> io::Result<Vec<PathBuf>> {
         let mut segments: Vec<_> = fs::read_dir(self.store().join("commitlog"))?
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| path.extension().is_none())
@@ -256,27 +240,6 @@ fn whole_pages(device: &Path) -> io::Result<()> {
 
 fn resize(tmpfs: &Path, bytes: u64) -> io::Result<()> {
     Ok(mount_remount(tmpfs, MountFlags::empty(), format!("size={bytes}"))?)
-}
-
-fn scatter_pages(path: &Path, seed: &mut Seed) -> io::Result<()> {
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
-    let bytes = fs::read(path)?;
-    let Some(end) = bytes.iter().rposition(|&byte| byte != 0) else { return Ok(()) };
-    let map = MmapRaw::map_raw(&file)?;
-    let last = u64::try_from(end).unwrap_or(0) / PAGE_BYTES;
-    // Nobody outside knows where the durable part ends: near the end with sync flush, anywhere in
-    // what was written lately with async flush.
-    let back = seed.pick(&SCATTER_RANGES).map_or(0, |range| seed.below(*range));
-    let first = last.saturating_sub(back);
-    for page in first..=last.min(first + SCATTER_PAGES) {
-        if seed.percent(30) {
-            continue;
-        }
-        let page = usize::try_from(page * PAGE_BYTES).unwrap_or(0);
-        let len = map.len().saturating_sub(page).min(4096);
-        map.flush_range(page, len)?;
-    }
-    Ok(())
 }
 
 /// Runs a command; its output. Its last argument is a path.

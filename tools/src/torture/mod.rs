@@ -15,6 +15,7 @@ mod ledger;
 mod medium;
 mod model;
 mod nemesis;
+mod pages;
 mod producer;
 mod seed;
 mod tally;

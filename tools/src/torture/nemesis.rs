@@ -7,6 +7,7 @@ use super::{
     board::Phase,
     ground::{Ground, Trouble, io_trouble, red},
     medium::Fs,
+    pages::Pages,
     tally::Tally,
 };
 
@@ -95,19 +96,21 @@ impl Ground<'_> {
     }
 
     fn cut(&mut self, name: &str) -> Result<(), Trouble> {
-        if self.plan.fs != Fs::Dir && self.seed.percent(50) {
-            let scattered = self.medium.scatter(&mut self.seed);
-            scattered.map_err(io_trouble("sync single pages of a segment"))?;
-        }
         // A machine without power answers nothing, but a process whose file system was shut down
         // does: ext4 lets an fsync that is under way succeed without the data.
         if let Some(broker) = &self.broker {
             broker.freeze().map_err(io_trouble("stop the broker"))?;
         }
         let cut_us = self.note_end(name)?;
+        let pages = if self.plan.fs != Fs::Dir && self.seed.percent(50) {
+            let pages = self.medium.segments().and_then(Pages::of);
+            Some(pages.map_err(io_trouble("read the end of the log"))?)
+        } else {
+            None
+        };
         self.medium.cut().map_err(io_trouble("shut the file system down"))?;
         self.kill()?;
-        self.remount()?;
+        self.remount(pages)?;
         self.cut_us = (self.plan.mode == Mode::Async).then_some(cut_us);
         Ok(())
     }
@@ -189,12 +192,15 @@ impl Ground<'_> {
             }
             return Ok(());
         }
-        self.remount()
+        self.remount(None)
     }
 
-    /// What the broker finds is copied first: its recovery changes it.
-    fn remount(&mut self) -> Result<(), Trouble> {
+    /// Of `pages`, some have reached the disk. What the broker finds is copied first: its recovery
+    /// changes it.
+    fn remount(&mut self, pages: Option<Pages>) -> Result<(), Trouble> {
         self.medium.remount().map_err(io_trouble("mount the file system again"))?;
+        let written = pages.map_or(Ok(()), |pages| pages.write_some(&mut self.seed));
+        written.map_err(io_trouble("write single pages of the log"))?;
         let copied = self.medium.copy_end(&self.history.join("before-recovery"));
         copied.map_err(io_trouble("copy the end of the log"))
     }

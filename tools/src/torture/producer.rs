@@ -181,14 +181,15 @@ impl Producer {
         count
     }
 
-    /// Mostly small bodies, now and then one that covers several pages.
+    /// Mostly small bodies, now and then one that covers many pages: a power cut may lose one in
+    /// its middle.
     fn make_body(&mut self) {
         let len = match self.seed.below(100) {
             _ if self.board.uniform => 150,
             0..60 => self.seed.between(1, 300),
             60..90 => self.seed.between(300, 2_000),
             90..99 => self.seed.between(2_000, 12_000),
-            _ => self.seed.between(12_000, 60_000),
+            _ => self.seed.between(16_000, 64_000),
         };
         self.body.clear();
         while u64::try_from(self.body.len()).unwrap_or(u64::MAX) < len {
