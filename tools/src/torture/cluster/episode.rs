@@ -203,6 +203,9 @@ impl Scene<'_> {
 
     fn both(&mut self, figures: &mut Figures) -> Result<(), Trouble> {
         let mut order = [self.master, self.master.other()];
+        // A slave that starts without a master knows how far messages were confirmed a while ago
+        // only: it may show less of a queue than groups have committed.
+        self.no_slave();
         self.note_end("kill")?;
         if self.seed.percent(50) {
             order.reverse();
