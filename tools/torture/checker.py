@@ -388,16 +388,25 @@ class Check:
         """Whether what was committed at either broker of a cluster must be at both by this time."""
         ends, begins = self.history.ends_of_brokers, sorted(self.history.begins.values())
         after = bisect.bisect_left(ends, when)
-        if after < len(ends) and ends[after] - when < regress_us:
-            return False  # The broker may have kept it to itself, and ended.
+        # The broker may have kept it to itself, and ended; the note of the end comes a little before.
+        if any(abs(end - when) < regress_us for end in ends[max(0, after - 1):after + 1]):
+            return False
         back = bisect.bisect_left(begins, ends[after - 1]) if after else len(begins)
         if back < len(begins) and when <= begins[back]:
-            # There is no master, or one that is cut off: it keeps this to itself for ever, a slave
-            # until the master is back and has been found.
-            split = any(nemesis == "split" for died, nemesis in self.history.deaths.values()
-                        if died == ends[after - 1])
-            return not split and time >= begins[back] + 2 * regress_us
-        return when <= time - regress_us
+            # There is no master, or one that is cut off: it keeps this to itself for ever.
+            if any(nemesis == "split" for died, nemesis in self.history.deaths.values()
+                   if died == ends[after - 1]):
+                return False
+        # After a break they need up to a second to find each other, and then one to pass it on.
+        breaks = sorted(ends + begins)
+        at = bisect.bisect_left(breaks, when)
+        together = breaks[at - 1] + regress_us if at else 0
+        while at < len(breaks) and breaks[at] <= time:
+            if breaks[at] - max(when, together) >= regress_us:
+                return True
+            together = breaks[at] + regress_us
+            at += 1
+        return time - max(when, together) >= regress_us
 
     def deposed(self):
         """Rule 3 of a cluster: what was sent when another broker had been promoted, and to one
