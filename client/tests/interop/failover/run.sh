@@ -147,9 +147,12 @@ done
 # Java needs a while to start, and everybody shall have sent something.
 sleep 8
 
+namesrv_round=
 for ((round = 1; round <= kills; round++)); do
     alive
-    if [ "$round" = $(((kills + 1) / 2)) ]; then
+    # Not when new consumers start: one that meets a dead name server first does not try another.
+    if [ "$round" -ge $((kills / 2)) ] && [ -z "$namesrv_round" ] && [ $((round % 7)) != 3 ]; then
+        namesrv_round=$round
         kill -9 "${process[namesrv-1]}"
         wait "${process[namesrv-1]}" 2> /dev/null || true
         unset "process[namesrv-1]"
@@ -178,7 +181,7 @@ for ((round = 1; round <= kills; round++)); do
     fi
     phase up
     start_broker master-1
-    if [ -z "${process[namesrv-1]:-}" ] && { [ "$round" = $((kills / 2 + 3)) ] || [ "$round" = "$kills" ]; }; then
+    if [ -z "${process[namesrv-1]:-}" ] && { [ "$round" = $((namesrv_round + 3)) ] || [ "$round" = "$kills" ]; }; then
         start_namesrv 1
     fi
     known 4
