@@ -46,6 +46,7 @@ pub(crate) fn ops(batch: &[u8]) -> Result<Vec<Op<'_>>, String> {
     Ok(ops)
 }
 
+#[expect(clippy::little_endian_bytes, reason = "so RocksDB writes them")]
 fn count(batch: &[u8]) -> Option<(usize, &[u8])> {
     let (header, rest) = batch.split_first_chunk::<HEADER_BYTES>()?;
     let count = u32::from_le_bytes(*header.last_chunk::<4>()?);

@@ -178,13 +178,12 @@ fn from_wal(index: &Index, sequence: u64, max_bytes: usize) -> Result<Deltas, Re
 
 /// What a batch says about where the log ends that it speaks of.
 pub(crate) fn log_end(ops: &[Op<'_>], ids: &BTreeMap<u32, Family>) -> Option<u64> {
-    let ends = ops.iter().filter_map(|op| match op {
+    ops.iter().rev().find_map(|op| match op {
         Op::Put { family, key, value } if ids.get(family) == Some(&Family::Default) => {
             meta::as_log_end(key, value)
         }
         _ => None,
-    });
-    ends.last()
+    })
 }
 
 #[cfg(test)]

@@ -21,6 +21,9 @@ const EPOCHS: &[u8] = b"epochs";
 /// A file that is there while the store follows.
 const FOLLOWED: &str = "replica.followed";
 
+/// Epochs of promoted slaves are multiples of this.
+const PROMOTED_STEP: u64 = 1000;
+
 /// Epochs that are kept. Who is further behind starts anew.
 const KEPT: usize = 1024;
 
@@ -67,12 +70,16 @@ impl Epochs {
         self.epochs.last().map_or(0, |epoch| epoch.number)
     }
 
-    /// Begins an epoch with a number beyond `seen`.
-    pub(crate) fn begin(&mut self, seen: u64, (log_start, sequence_start): (u64, u64)) {
+    /// Begins an epoch with a number beyond `seen`; far beyond if this store was a slave, so that
+    /// an old master that starts again and again without hearing of it stays behind.
+    pub(crate) fn begin(&mut self, seen: u64, promoted: bool, starts: (u64, u64)) {
+        let (log_start, sequence_start) = starts;
         if self.store_id == 0 {
             self.store_id = random();
         }
-        let number = self.newest().max(seen) + 1;
+        let newest = self.newest().max(seen);
+        let number =
+            if promoted { (newest / PROMOTED_STEP + 1) * PROMOTED_STEP } else { newest + 1 };
         self.epochs.push(Epoch { number, leader: random(), log_start, sequence_start });
         let excess = self.epochs.len().saturating_sub(KEPT);
         self.epochs.drain(..excess);
@@ -111,7 +118,7 @@ pub(crate) fn open(shared: &Shared, sequence_start: u64) -> Result<(), OpenError
         let guard = core.index.db()?;
         let mut epochs = Epochs::read(&guard)?;
         let starts = (core.log.appended(), sequence_start);
-        epochs.begin(saved.map_or(0, |saved| saved.seen_epoch), starts);
+        epochs.begin(saved.map_or(0, |saved| saved.seen_epoch), was_slave(path), starts);
         epochs.put(&mut batch, &guard);
         aside::take_in(shared, &guard, &mut batch)?;
         epochs.newest()
@@ -125,9 +132,8 @@ pub(crate) fn open(shared: &Shared, sequence_start: u64) -> Result<(), OpenError
 /// A number that nobody else has, never 0.
 fn random() -> u64 {
     use std::hash::{BuildHasher, RandomState};
-    // The standard library's source of randomness, which every process seeds anew.
-    let time = std::time::SystemTime::now();
-    RandomState::new().hash_one((time, std::process::id())).max(1)
+    // The standard library's source of randomness: every process is seeded anew, every call differs.
+    RandomState::new().hash_one(std::process::id()).max(1)
 }
 
 #[cfg(test)]
@@ -137,16 +143,21 @@ mod tests {
     #[test]
     fn epochs_grow_and_old_ones_go() {
         let mut epochs = Epochs::default();
-        epochs.begin(0, (0, 0));
+        epochs.begin(0, false, (0, 0));
         let id = epochs.store_id;
         assert_ne!(id, 0);
-        epochs.begin(7, (100, 5));
+        epochs.begin(7, false, (100, 5));
         assert_eq!(epochs.store_id, id);
         let numbers: Vec<_> = epochs.epochs.iter().map(|epoch| epoch.number).collect();
         assert_eq!(numbers, [1, 8]);
+        let mut promoted = epochs.clone();
+        promoted.begin(1_999, true, (100, 5));
+        promoted.begin(0, true, (100, 5));
+        assert_eq!(promoted.epochs[2].number, 2_000);
+        assert_eq!(promoted.newest(), 3_000);
         assert_ne!(epochs.epochs[0].leader, epochs.epochs[1].leader);
         for _ in 0..2 * KEPT {
-            epochs.begin(0, (100, 5));
+            epochs.begin(0, false, (100, 5));
         }
         assert_eq!((epochs.epochs.len(), epochs.newest()), (KEPT, 8 + 2 * KEPT as u64));
     }

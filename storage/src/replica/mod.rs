@@ -49,6 +49,7 @@ pub enum Role {
 
 /// Why something cannot be replicated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(clippy::module_name_repetitions, reason = "it is used beside the other errors of stores")]
 pub enum ReplicaError {
     /// The log does not go back that far.
     #[error("the log begins at {log_min}, bytes from {wanted} on are deleted")]
