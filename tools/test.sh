@@ -24,6 +24,8 @@ step "interop: a store of RocketMQ is taken over and given back"
 client/tests/interop/run.sh --adopt "$mqtool"
 step "torture: a short slice"
 tools/torture/slice.sh "$(dirname "$mqtool")"
+step "torture: a master and its slave"
+tools/torture/cluster.sh "$(dirname "$mqtool")"
 step "real text through mqtool and the Java push consumer"
 MQTOOL=$mqtool tools/lines.sh 5000
 step "the commands of the README"
