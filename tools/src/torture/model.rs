@@ -62,6 +62,11 @@ impl Known {
         later.map(|(_, end)| *end).min()
     }
 
+    /// Where the queue ends at least: behind all that was acknowledged or seen.
+    pub(super) fn end(&self) -> i64 {
+        i64::try_from(self.acked.len().max(self.seen.len())).unwrap_or(i64::MAX)
+    }
+
     /// Notes an acknowledged message. An error is an offset that was given twice.
     pub(super) fn ack(&mut self, offset: i64, id: Id, now_us: u64) -> Result<(), Red> {
         let at = usize::try_from(offset)

@@ -57,6 +57,24 @@ impl Scene<'_> {
         }
     }
 
+    /// Waits until the master shows what was acknowledged: it knows that a slave has it only when
+    /// that one has said so. What does not come is for the check to find.
+    pub(super) fn await_visible(&mut self) -> Result<(), Trouble> {
+        let until = Instant::now() + FOLLOW;
+        loop {
+            let mut link = self.link(self.master)?;
+            let mut shown = true;
+            for place in self.places() {
+                let max = link.max(place.at()).map_err(|error| asked(self.master, &error))?;
+                shown &= max >= place.known().end();
+            }
+            if shown || Instant::now() > until {
+                return Ok(());
+            }
+            self.pause(Duration::from_millis(5))?;
+        }
+    }
+
     /// How the slave differs from the master, as far as questions can tell.
     fn difference(&self) -> Result<Option<String>, Trouble> {
         let statuses = [Side::A, Side::B].map(|side| side.of(&self.nodes).status());
