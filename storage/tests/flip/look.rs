@@ -154,7 +154,11 @@ fn goes_on(read: &Read, from: QueueOffset) -> bool {
     let more = read.next > from && read.next <= read.max;
     more && matches!(
         read.status,
-        ReadStatus::Found | ReadStatus::MessageWasRemoving | ReadStatus::OffsetFoundNull
+        ReadStatus::Found
+            | ReadStatus::MessageWasRemoving
+            | ReadStatus::OffsetFoundNull
+            // The first message of the queue is the one that was hit.
+            | ReadStatus::OffsetTooSmall
     )
 }
 
