@@ -188,7 +188,10 @@ async fn hand_over(state: &State) {
     let deadline = Instant::now() + HAND_OVER;
     while !state.part.ha.slaves_have_all() {
         if Instant::now() >= deadline {
-            tracing::warn!(waited_ms = HAND_OVER.as_millis(), "a slave does not have everything yet");
+            tracing::warn!(
+                waited_ms = HAND_OVER.as_millis(),
+                "a slave does not have everything yet"
+            );
             return;
         }
         sleep(HAND_OVER_LOOK).await;

@@ -22,7 +22,11 @@ pub(crate) enum Command {
     PutTopic(TopicConfig, Reply<Arc<Topic>>),
     DeleteTopic(String, Reply<()>),
     PutGroup(GroupConfig, Reply<Arc<GroupConfig>>),
-    DeleteGroup { name: String, clean_offsets: bool, reply: Reply<()> },
+    DeleteGroup {
+        name: String,
+        clean_offsets: bool,
+        reply: Reply<()>,
+    },
     Forget(Forget, Reply<()>),
     /// Write a checkpoint.
     Settle(Reply<()>),

@@ -286,8 +286,12 @@ fn share(core: &Arc<Core>, current: commit_log::segment::Writer) -> Result<Arc<S
     let Config { segment_size_bytes, role, .. } = core.config;
     let allocator =
         Arc::new(Allocator::new(&core.config.path.join("commitlog"), segment_size_bytes));
-    let log =
-        LogWriter::new(Arc::clone(&core.log), Arc::clone(&allocator), current, (segment_size_bytes, role));
+    let log = LogWriter::new(
+        Arc::clone(&core.log),
+        Arc::clone(&allocator),
+        current,
+        (segment_size_bytes, role),
+    );
     let (next_slice, covered) = recover::next_slice(&core.index)?;
     let guard = core.index.db()?;
     let shared = Shared {

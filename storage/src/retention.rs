@@ -208,7 +208,11 @@ pub(crate) fn follow(core: &Core, log_min: u64) {
     let Some(last) = segments.last() else { return };
     core.log.forget_before(last.limit_offset());
     remove(core, &segments);
-    tracing::info!(segments = segments.len(), log_min, "the master has deleted the oldest messages");
+    tracing::info!(
+        segments = segments.len(),
+        log_min,
+        "the master has deleted the oldest messages"
+    );
 }
 
 /// Removes the files. One that cannot be removed is tried again at the next start.

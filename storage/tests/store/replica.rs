@@ -10,7 +10,9 @@ use storage::{
     },
 };
 
-use crate::common::{Message, Scratch, append, numbered, push, read_all, send, sync_flush, topic, wait};
+use crate::common::{
+    Message, Scratch, append, numbered, push, read_all, send, sync_flush, topic, wait,
+};
 
 const PIECE: usize = 10_000;
 
