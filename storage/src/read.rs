@@ -130,7 +130,7 @@ impl Queue {
         let tail = self.tail_in_log(mode)?;
         let max = tail.confirmed_next(confirmed);
         let bounds = (tail.min().min(max), max);
-        if let Some(read) = Read::out_of_bounds(from.0, bounds) {
+        if let Some(read) = Read::out_of_bounds(from.0, bounds, tail.next()) {
             return Ok(read);
         }
         drop(tail);
@@ -334,12 +334,14 @@ impl Read {
         }
     }
 
-    /// The answer for an offset that has no message, if it has none.
-    fn out_of_bounds(from: u64, (min, max): (u64, u64)) -> Option<Self> {
+    /// The answer for an offset that has no message, if it has none. Messages up to `end` are there
+    /// and not confirmed: who asks for one has seen those before, and waits. A master that starts
+    /// again does not know at once how much its slaves have.
+    fn out_of_bounds(from: u64, (min, max): (u64, u64), end: u64) -> Option<Self> {
         let (status, next) = match from {
-            _ if max == 0 => (ReadStatus::NoMessageInQueue, 0),
+            _ if max == 0 && (from == 0 || end == 0) => (ReadStatus::NoMessageInQueue, 0),
             _ if from < min => (ReadStatus::OffsetTooSmall, min),
-            _ if from == max => (ReadStatus::OffsetOverflowOne, from),
+            _ if (max..=end).contains(&from) => (ReadStatus::OffsetOverflowOne, from),
             _ if from > max => (ReadStatus::OffsetOverflowBadly, max),
             _ => return None,
         };

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, sync::Arc};
 
 use storage::{
-    AppendBatch, GroupConfig, QueueOffset, Store,
+    AppendBatch, GroupConfig, QueueOffset, ReadStatus, Store,
     replica::{
         Delta, Deltas, PendingOffset, ReplicaError, Role, SavedRole, Snapshot, Work, digest, plan,
         save_role, saved_role, stage,
@@ -11,7 +11,7 @@ use storage::{
 };
 
 use crate::common::{
-    Message, Scratch, append, numbered, push, read_all, send, sync_flush, topic, wait,
+    Message, Scratch, append, numbered, push, read, read_all, send, sync_flush, topic, wait,
 };
 
 const PIECE: usize = 10_000;
@@ -391,7 +391,12 @@ fn nothing_is_shown_that_slaves_do_not_have() {
     drop(leader);
     // Still nobody has it.
     let leader = from.open();
-    assert_eq!(leader.topic("A").unwrap().queue(0).unwrap().max().unwrap(), QueueOffset(1));
+    let queue = leader.topic("A").unwrap().queue(0).unwrap();
+    assert_eq!(queue.max().unwrap(), QueueOffset(1));
+    // A group that has seen it is not sent back.
+    let status = |from| read(&queue, from, 1).status;
+    assert_eq!([1, 2].map(status), [ReadStatus::OffsetOverflowOne; 2]);
+    assert_eq!(status(3), ReadStatus::OffsetOverflowBadly);
     leader.set_replicated(leader.position().appended);
     assert_eq!(leader.topic("A").unwrap().queue(0).unwrap().max().unwrap(), QueueOffset(2));
 }
