@@ -130,7 +130,11 @@ fn a_slave_that_has_seen_a_newer_master_ends_the_old_one() {
     let store_id = rig.store.identity().unwrap().store_id;
     let refused = rig.refusal(Hello { store_id, seen_epoch: 99, ..rig.hello() });
     assert_eq!(refused.code, Code::NewerEpoch as u32);
-    assert_eq!(*rig.ha.ended().borrow(), Some(Ended::Demoted { seen_epoch: 99 }));
+    // It is said after the refusal has been sent.
+    let mut ended = rig.ha.ended();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let ended = runtime.block_on(ended.wait_for(Option::is_some)).unwrap().clone();
+    assert_eq!(ended, Some(Ended::Demoted { seen_epoch: 99 }));
 }
 
 #[test]
