@@ -118,3 +118,13 @@ fn open_refuses_a_short_file() {
     let error = Writer::open(scratch(10), 0, 64).expect_err("the file is shorter");
     assert_eq!(error.to_string(), "the file has 10 bytes, 64 were expected");
 }
+
+#[test]
+fn what_was_just_written_is_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = DiskFile::create(&dir.path().join("file")).unwrap();
+    file.allocate(1 << 20).unwrap();
+    file.write_at(&[1], 700_000).unwrap();
+    assert!(is_in_memory(&file, 1 << 20).unwrap());
+    assert!(is_in_memory(&file, 1 << 21).is_err(), "the file is shorter");
+}

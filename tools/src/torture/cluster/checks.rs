@@ -26,6 +26,7 @@ impl Scene<'_> {
         self.end_sends(self.master, Phase::Read)?;
         self.check(self.master)?;
         self.await_pair()?;
+        self.await_visible(self.master.other())?;
         self.check(self.master.other())
     }
 
@@ -57,15 +58,16 @@ impl Scene<'_> {
         }
     }
 
-    /// Waits until the master shows what was acknowledged: it knows that a slave has it only when
-    /// that one has said so. What does not come is for the check to find.
-    pub(super) fn await_visible(&mut self) -> Result<(), Trouble> {
+    /// Waits until a broker shows what was acknowledged. A master knows that a slave has it only when
+    /// that one has said so, and a slave that it may show it only when the master has. What does not
+    /// come is for the check to find.
+    pub(super) fn await_visible(&mut self, side: Side) -> Result<(), Trouble> {
         let until = Instant::now() + FOLLOW;
         loop {
-            let mut link = self.link(self.master)?;
+            let mut link = self.link(side)?;
             let mut shown = true;
             for place in self.places() {
-                let max = link.max(place.at()).map_err(|error| asked(self.master, &error))?;
+                let max = link.max(place.at()).map_err(|error| asked(side, &error))?;
                 shown &= max >= place.known().end();
             }
             if shown || Instant::now() > until {
@@ -125,9 +127,10 @@ impl Scene<'_> {
         self.pause(OFFSETS)?;
         self.await_pair()?;
         let slave = self.master.other();
-        self.node(slave).stop()?;
         let master = self.master;
+        // A master that stops lets its slave have everything.
         self.node(master).stop()?;
+        self.node(slave).stop()?;
         let digest = |side: Side| side.of(&self.nodes).digest();
         let (left, right) = (digest(master)?, digest(slave)?);
         if left != right {

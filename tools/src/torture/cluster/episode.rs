@@ -158,7 +158,7 @@ impl Scene<'_> {
     fn goes_on(&mut self, early: bool) -> Result<(), Trouble> {
         if !early {
             self.await_pair()?;
-            self.await_visible()?;
+            self.await_visible(self.master)?;
             self.note_ends()?;
             self.check(self.master)?;
             self.open(self.master);
