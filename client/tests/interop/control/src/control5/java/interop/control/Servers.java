@@ -20,7 +20,7 @@ final class Servers {
 
     final String namesrv;
     final String broker;
-    private final NamesrvController namesrvController;
+    final NamesrvController namesrvController;
     private final BrokerController brokerController;
 
     /** Starts both; the ports are given and free. */

@@ -8,10 +8,12 @@ import java.net.InetSocketAddress;
 import java.net.ServerSocket;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.Properties;
 import java.util.concurrent.Callable;
 
 import org.apache.rocketmq.common.MQVersion;
+import org.apache.rocketmq.namesrv.NamesrvController;
 import org.apache.rocketmq.remoting.protocol.RemotingCommand;
 
 /**
@@ -23,6 +25,9 @@ import org.apache.rocketmq.remoting.protocol.RemotingCommand;
  */
 public final class Control {
     private static final String LOOPBACK = "127.0.0.1";
+    /** The topic that every broker has whose topics are created by sends. */
+    private static final String CREATING_TOPIC = "TBW102";
+    private static final Duration REGISTRATION_LIMIT = Duration.ofSeconds(60);
 
     private Control() {
     }
@@ -44,9 +49,21 @@ public final class Control {
         Servers servers = new Servers(store, namesrvPort, brokerPort, properties);
         Runtime.getRuntime().addShutdownHook(new Thread(servers::shutdown, "stopper"));
 
+        awaitRegistration(servers.namesrvController);
         out.println("ready namesrv=" + servers.namesrv + " broker=" + servers.broker);
         System.in.transferTo(OutputStream.nullOutputStream());
         System.exit(0);
+    }
+
+    /** A broker whose first registration is too slow registers again ten seconds after it has started. */
+    private static void awaitRegistration(NamesrvController namesrv) throws Exception {
+        long deadline = System.nanoTime() + REGISTRATION_LIMIT.toNanos();
+        while (namesrv.getRouteInfoManager().pickupTopicRouteData(CREATING_TOPIC) == null) {
+            if (System.nanoTime() > deadline) {
+                throw new IOException("the broker did not register in " + REGISTRATION_LIMIT);
+            }
+            Thread.sleep(5);
+        }
     }
 
     private static Properties parse(String[] args) {
