@@ -3,7 +3,7 @@
 #
 # tools/ha-bench.sh            BIN: folder with mqnamesrv, mqbroker and mqtool; default: the release build
 # Environment: PAIRS=3 times with and without a slave, BACKLOG_GIB=2 that the slave lacks, RATE=5000
-# messages a second meanwhile.
+# messages a second meanwhile, for LOAD=30s.
 #
 # Prints CPU of the broker per message alone and with an asynchronous slave, the latency of one send at a
 # time with and without synchronous replication, and how long the slave takes to catch up under load, with
@@ -13,6 +13,7 @@ cd "$(dirname "$0")/.."
 . tools/env.sh
 bin=${BIN:-$(target_dir)/release}
 pairs=${PAIRS:-3} backlog_gib=${BACKLOG_GIB:-2} rate=${RATE:-5000}
+[ -x "$bin/mqbroker" ] || { echo "please run: cargo build --release --workspace --bins" >&2; exit 1; }
 work=$(mktemp -d)
 master=
 slave=
@@ -41,7 +42,7 @@ broker() { # STORE OFFSET_OF_PORT SETTING...
 }
 until_says() { # WORDS: what `ha status` must say
     local deadline=$((SECONDS + 600))
-    until "$bin/mqtool" ha status 2> /dev/null | grep -q "$1"; do
+    until [[ $("$bin/mqtool" ha status 2> /dev/null) == *"$1"* ]]; do
         [ "$SECONDS" -lt "$deadline" ] || { echo "not in time: $1" >&2; tail -n 5 "$work"/*.log >&2; exit 1; }
         sleep 0.05
     done
@@ -91,14 +92,13 @@ end() { "$bin/mqtool" ha status -o json | sed -n 's/.*"log_end":\([0-9]*\).*/\1/
 target=$(($(end) + backlog_gib * (1 << 30)))
 while [ "$(end)" -lt "$target" ]; do send --batch 32 --duration 5s > /dev/null; done
 before=$(send --rate "$rate" --duration 5s)
-send --rate "$rate" --duration 600s > "$work/meanwhile.json" & load=$!
+send --rate "$rate" --duration "${LOAD:-30s}" > "$work/meanwhile.json" & load=$!
 sleep 2
 begun=$(date +%s%N)
 start_slave
-until_says 'in sync'
+until_says 'slave 1 in sync'
 echo "behind by $backlog_gib GiB and more: in sync after $((($(date +%s%N) - begun) / 1000000)) ms at $rate messages a second"
-kill -INT "$load" 2> /dev/null || true
-wait "$load" || true
+wait "$load"
 echo "producers before: p50 us $(field latency_p50_us <<< "$before") p99 us $(field latency_p99_us <<< "$before")"
 echo "producers meanwhile: p50 us $(field latency_p50_us < "$work/meanwhile.json") p99 us $(field latency_p99_us < "$work/meanwhile.json")"
 until_says 'in sync: 0 B'

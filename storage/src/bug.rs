@@ -5,7 +5,6 @@
 
 /// A mistake that a store of this kind could make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(debug_assertions), expect(dead_code, reason = "read only where bugs can be on"))]
 pub(crate) enum Bug {
     /// With sync flush, answers before the disk has the message.
     AckBeforeSync,
