@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::Ordering},
     thread::{JoinHandle, Thread},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -87,6 +88,22 @@ impl Shared {
     /// Takes the append lock, to keep appends out.
     pub(crate) fn appender(&self) -> MutexGuard<'_, Appender> {
         self.appender.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Now and then, if there are many queues in memory, lets those go that nobody uses; `last` is
+    /// when that happened last. Everything that was full must have been taken to the index.
+    pub(crate) fn let_idle_queues_go(&self, last: &mut Instant) {
+        let Core { config, queues_in_memory, .. } = &*self.core;
+        let interval = Duration::from_millis(config.checkpoint_interval_ms);
+        let in_memory = queues_in_memory.load(Ordering::Relaxed);
+        if in_memory > config.queues_in_memory && last.elapsed() >= interval {
+            *last = Instant::now();
+            self.topics.each(|topic| {
+                if let Some(queues) = topic.queues_in_memory() {
+                    queues.let_idle_go();
+                }
+            });
+        }
     }
 
     pub(crate) fn wake_flusher(&self) {

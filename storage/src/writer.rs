@@ -136,7 +136,7 @@ impl IndexWriter {
             // Who asked may have gone.
             drop(reply.send(Ok(())));
         }
-        self.let_idle_queues_go();
+        self.shared.let_idle_queues_go(&mut self.idle_at);
         Ok(())
     }
 
@@ -146,22 +146,6 @@ impl IndexWriter {
         let interval = Duration::from_millis(core.config.checkpoint_interval_ms);
         behind >= core.config.checkpoint_log_bytes
             || (behind > 0 && self.checkpoint_at.elapsed() >= interval)
-    }
-
-    /// Now and then, if there are many queues in memory, lets those go that nobody uses. Everything
-    /// of the last batch must be written.
-    fn let_idle_queues_go(&mut self) {
-        let core = &self.shared.core;
-        let interval = Duration::from_millis(core.config.checkpoint_interval_ms);
-        let in_memory = core.queues_in_memory.load(Ordering::Relaxed);
-        if in_memory > core.config.queues_in_memory && self.idle_at.elapsed() >= interval {
-            self.idle_at = Instant::now();
-            self.shared.topics.each(|topic| {
-                if let Some(queues) = topic.queues_in_memory() {
-                    queues.let_idle_go();
-                }
-            });
-        }
     }
 
     /// Writes everything that is there as one batch.

@@ -4,7 +4,7 @@
 //! master's, so these wait in memory and in a file of their own. The session with the master hands
 //! them over; a slave that becomes a master takes them in when it opens.
 
-use std::{collections::BTreeMap, io, path::Path};
+use std::{collections::HashMap, io, path::Path, sync::Arc};
 
 use prost::Message;
 use rocksdb::WriteBatch;
@@ -63,18 +63,23 @@ impl Store {
 }
 
 fn pending(shared: &Shared) -> Vec<PendingOffset> {
-    let mut names = BTreeMap::new();
-    shared.topics.each(|topic| {
-        names.insert(topic.id, topic.config.name.clone());
-    });
     let mut found = Vec::new();
     shared.input.offsets.for_each(|group, topic, queue_id, offset| {
-        if let Some(topic) = names.get(&topic) {
-            let (group, topic) = (group.to_owned(), topic.clone());
-            found.push(PendingOffset { group, topic, queue_id, offset: offset.0 });
-        }
+        found.push((group.to_owned(), topic, queue_id, offset));
     });
-    found
+    if found.is_empty() {
+        // As almost always, and asked often: a look at every topic would be a waste.
+        return Vec::new();
+    }
+    let mut topics = HashMap::new();
+    shared.topics.each(|topic| {
+        topics.insert(topic.id, Arc::clone(topic));
+    });
+    let named = found.into_iter().filter_map(|(group, topic, queue_id, offset)| {
+        let topic = topics.get(&topic)?.config.name.clone();
+        Some(PendingOffset { group, topic, queue_id, offset: offset.0 })
+    });
+    named.collect()
 }
 
 /// Writes the file if it would change; `last` is what it holds.

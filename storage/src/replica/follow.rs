@@ -73,10 +73,13 @@ impl Follower {
     pub(super) fn show(&mut self, shared: &Shared, end: u64) -> Result<(), ReplicaError> {
         let log = &shared.core.log;
         let mut touched = Vec::new();
+        let mut limit = 0;
         while self.dispatched < end {
             let at = self.dispatched;
-            let segments = log.segments_between(at, at + 1);
-            let limit = segments.first().map_or(at, |segment| segment.limit_offset());
+            if at >= limit {
+                let segments = log.segments_between(at, at + 1);
+                limit = segments.first().map_or(at, |segment| segment.limit_offset());
+            }
             let head = log.read(at, BLANK_BYTES.min(to_usize(limit - at)));
             let head = head.ok_or_else(|| no_record(at, "the log ends there".to_owned()))?;
             match frame_len(&head) {

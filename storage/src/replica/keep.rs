@@ -2,7 +2,6 @@
 //! queues go.
 
 use std::{
-    sync::atomic::Ordering,
     thread,
     time::{Duration, Instant},
 };
@@ -18,7 +17,6 @@ pub(crate) fn run(shared: &Shared) {
     let core = &shared.core;
     let mut kept = Vec::new();
     let mut idle_at = Instant::now();
-    let idle_interval = Duration::from_millis(core.config.checkpoint_interval_ms);
     while core.health.check().is_ok() {
         let closed = core.health.is_closed();
         if let Err(error) = aside::keep(shared, &mut kept) {
@@ -31,15 +29,7 @@ pub(crate) fn run(shared: &Shared) {
             core.fail(&error.to_string());
         }
         core.space.look();
-        let in_memory = core.queues_in_memory.load(Ordering::Relaxed);
-        if in_memory > core.config.queues_in_memory && idle_at.elapsed() >= idle_interval {
-            idle_at = Instant::now();
-            shared.topics.each(|topic| {
-                if let Some(queues) = topic.queues_in_memory() {
-                    queues.let_idle_go();
-                }
-            });
-        }
+        shared.let_idle_queues_go(&mut idle_at);
         thread::park_timeout(INTERVAL);
     }
 }

@@ -24,24 +24,17 @@ const CUT_DIR: &str = "cut";
 const ASIDE_DIR: &str = "aside";
 
 /// What is to be done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Work {
     /// Cut the log there, a copy of the rest goes to `cut/`.
+    #[prost(uint64, optional, tag = "1")]
     pub cut_log_at: Option<u64>,
     /// Set the whole log aside, the new one begins there.
+    #[prost(uint64, optional, tag = "2")]
     pub restart_log_at: Option<u64>,
     /// Replace the index by the staged snapshot of this id.
-    pub install_snapshot: Option<u64>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
-struct Stored {
-    #[prost(uint64, optional, tag = "1")]
-    cut_log_at: Option<u64>,
-    #[prost(uint64, optional, tag = "2")]
-    restart_log_at: Option<u64>,
     #[prost(uint64, optional, tag = "3")]
-    install_snapshot: Option<u64>,
+    pub install_snapshot: Option<u64>,
 }
 
 /// Notes what the next open of the store in this directory does first.
@@ -49,9 +42,7 @@ struct Stored {
 /// # Errors
 /// Of the operating system; nothing is noted.
 pub fn plan(store: &Path, work: &Work) -> io::Result<()> {
-    let Work { cut_log_at, restart_log_at, install_snapshot } = *work;
-    let stored = Stored { cut_log_at, restart_log_at, install_snapshot };
-    sealed::write(&store.join(NAME), &stored)
+    sealed::write(&store.join(NAME), work)
 }
 
 /// Does what is noted.
@@ -62,7 +53,7 @@ pub(crate) fn carry_out(config: &Config) -> Result<(), OpenError> {
     let store = &config.path;
     snapshot::remove_taken(store).map_err(failed("remove old snapshots from", store))?;
     let path = store.join(NAME);
-    let Some(work) = sealed::read::<Stored>(&path).map_err(failed("read", &path))? else {
+    let Some(work) = sealed::read::<Work>(&path).map_err(failed("read", &path))? else {
         return Ok(());
     };
     tracing::warn!(?work, "the store is brought to what its master has");

@@ -141,7 +141,7 @@ fn slave_gets_everything_and_holds_the_same_bytes() {
             wait(leader.delete_topic("B")).unwrap();
         }
     }
-    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    wait(leader.settle()).unwrap();
     carry(&leader, &follower);
     let found = follower.committed_offset("G", a.id, 0).unwrap();
     assert_eq!(found, Some(QueueOffset(190)));
@@ -334,7 +334,6 @@ fn log_that_is_too_old_begins_anew() {
     let follower = join(&leader, &to);
     send(&leader, &a, 0, &numbered("m", 0..3_000));
     drop(follower);
-    std::thread::sleep(std::time::Duration::from_millis(1_500));
     leader.pretend_disk(99, 100);
     let mut config = from.config.clone();
     leader.close();
@@ -357,7 +356,7 @@ fn log_that_is_too_old_begins_anew() {
     // A failed allocation is not tried again at once.
     std::thread::sleep(std::time::Duration::from_millis(1_500));
     send(&leader, &a, 0, &numbered("n", 0..2_000));
-    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    wait(leader.settle()).unwrap();
     carry(&leader, &follower);
     leader.pretend_disk(99, 100);
     while leader.delete_expired().unwrap().segments == 0 {

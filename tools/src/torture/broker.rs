@@ -16,6 +16,20 @@ const START: Duration = Duration::from_secs(60);
 /// An orderly end that takes longer has failed.
 const END: Duration = Duration::from_secs(30);
 
+/// What every broker is started with.
+pub(super) const SETTINGS: [&str; 8] = [
+    // Small, so that all paths are met: many segments, many checkpoints.
+    "segment_size_bytes=1048576",
+    "checkpoint_interval_ms=200",
+    "checkpoint_log_bytes=1048576",
+    "pull_max_messages=1024",
+    "pull_max_bytes=4194304",
+    // Nothing may go but what the nemesis takes.
+    "delete_unexpired=false",
+    "vip_listen=false",
+    "name=torture",
+];
+
 /// How the broker is started.
 #[derive(Clone, Debug)]
 pub(super) struct Launch {
@@ -58,21 +72,9 @@ impl Launch {
             .arg("--store")
             .arg(&self.store)
             .args(["--advertise", "127.0.0.1"]);
-        let set = [
-            format!("flush={}", self.flush),
-            // Small, so that all paths are met: many segments, many checkpoints.
-            "segment_size_bytes=1048576".to_owned(),
-            "checkpoint_interval_ms=200".to_owned(),
-            "checkpoint_log_bytes=1048576".to_owned(),
-            "pull_max_messages=1024".to_owned(),
-            "pull_max_bytes=4194304".to_owned(),
-            // Nothing may go but what the nemesis takes.
-            "delete_unexpired=false".to_owned(),
-            "vip_listen=false".to_owned(),
-            "name=torture".to_owned(),
-        ];
-        for pair in set {
-            command.arg("--set").arg(pair);
+        command.arg("--set").arg(format!("flush={}", self.flush));
+        for pair in SETTINGS {
+            command.args(["--set", pair]);
         }
         match &self.bug {
             Some(bug) => command.env("BASALTMQ_BUG", bug),

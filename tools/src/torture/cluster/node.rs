@@ -17,7 +17,7 @@ use super::{
     status::Status,
 };
 use crate::torture::{
-    broker::{self, Broker},
+    broker::{self, Broker, SETTINGS},
     ground::{Trouble, io_trouble, red},
     medium::Medium,
     wire::{Link, Unanswered},
@@ -119,18 +119,9 @@ impl Node {
             format!("replica_ack={}", plan.ack()),
             format!("flush={}", plan.mode.name()),
             "register_interval_ms=1000".to_owned(),
-            // Small, so that all paths are met: many segments, many checkpoints.
-            "segment_size_bytes=1048576".to_owned(),
-            "checkpoint_interval_ms=200".to_owned(),
-            "checkpoint_log_bytes=1048576".to_owned(),
-            "pull_max_messages=1024".to_owned(),
-            "pull_max_bytes=4194304".to_owned(),
-            "delete_unexpired=false".to_owned(),
-            "vip_listen=false".to_owned(),
-            "name=torture".to_owned(),
         ];
-        for pair in set {
-            command.arg("--set").arg(pair);
+        for pair in set.iter().map(String::as_str).chain(SETTINGS) {
+            command.args(["--set", pair]);
         }
         command
     }
