@@ -87,8 +87,8 @@ pub(crate) enum Failure {
         /// The first refusal.
         reason: String,
     },
-    /// A process whose CPU time is wanted does not exist.
-    #[error("process {pid} has no readable /proc/{pid}/stat: {source}; check --server-pid")]
+    /// A process whose CPU time and memory are wanted does not exist.
+    #[error("process {pid} cannot be read in /proc/{pid}: {source}; check --server-pid")]
     NoProcess {
         /// Its id.
         pid: u32,

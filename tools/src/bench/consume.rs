@@ -10,15 +10,13 @@ use protocol::{
 };
 
 use super::{
-    Load, brokers, connect,
+    Load, connect,
     engine::{Workload, Worth},
     finish, measure,
     report::Report,
+    target::{Bounds, GROUP, Target, refusal},
 };
-use crate::{Context, block_on, error::Failure};
-
-/// The group that RocketMQ's tools pull under; every broker knows it, and nothing is committed.
-const GROUP: &str = "TOOLS_CONSUMER";
+use crate::{Context, error::Failure};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -27,26 +25,23 @@ pub(crate) struct Arguments {
     /// Messages that a pull asks for; brokers give 32 or fewer unless configured otherwise
     #[arg(short, long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
     batch: u32,
+    /// Queues of the topic, when --broker is given
+    #[arg(long, value_name = "N", default_value_t = 4, requires = "broker", value_parser = clap::value_parser!(i32).range(1..=4096))]
+    queues: i32,
 }
 
 pub(super) fn run(arguments: &Arguments, context: &mut Context) -> Result<(), Failure> {
-    let Arguments { load, batch } = arguments;
-    let brokers = brokers(&load.topic, context)?;
-    let bounds = block_on(async {
-        let client = context.client().await?;
-        let bounds = client.admin().topic_stats(&load.topic).await?;
-        client.close().await;
-        Ok(bounds)
-    })?;
-    let mut filled: Vec<(String, Vec<Part>)> = Vec::new();
-    for broker in brokers {
-        let queues = bounds.iter().filter(|bounds| bounds.queue.broker() == broker.broker);
-        let parts: Vec<_> = queues
-            .filter(|bounds| bounds.max > bounds.min)
-            .map(|bounds| Part { queue: bounds.queue.id(), min: bounds.min, max: bounds.max })
-            .collect();
+    let Arguments { load, batch, queues } = arguments;
+    let targets = match &load.broker {
+        Some(address) => vec![Target::direct(address, *queues)],
+        None => Target::routed(&load.topic, context)?,
+    };
+    let mut filled: Vec<(Target, Vec<Bounds>)> = Vec::new();
+    for target in targets {
+        let mut parts = target.bounds(&load.topic, context.timeout())?;
+        parts.retain(|part| part.max > part.min);
         if !parts.is_empty() {
-            filled.push((broker.address, parts));
+            filled.push((target, parts));
         }
     }
     if filled.is_empty() {
@@ -54,7 +49,7 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context) -> Result<(), Fa
     }
     let in_flight = usize::from(load.in_flight);
     let works = (0..).zip(filled.iter().cycle().take(usize::from(load.connections)));
-    let works = works.map(|(turn, (address, parts))| {
+    let works = works.map(|(turn, (target, parts))| {
         let cursors = cursors(parts, in_flight, turn);
         let work = Pulls {
             topic: load.topic.clone(),
@@ -62,31 +57,23 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context) -> Result<(), Fa
             batch: i32::try_from(*batch).unwrap_or(i32::MAX),
             cursors,
         };
-        (address.clone(), work)
+        (target, work)
     });
-    let jobs = connect(works.collect(), context.timeout())?;
+    let jobs = connect(works, context.timeout())?;
     let measured = measure(jobs, load, *batch)?;
     let report = Report::new("consume", load, (*batch, None), &measured);
     finish(&report, &measured.total, context)
 }
 
-/// A queue with messages.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Part {
-    queue: i32,
-    min: i64,
-    max: i64,
-}
-
 /// Where one of the requests in flight reads.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Cursor {
-    part: Part,
+    part: Bounds,
     next: i64,
 }
 
 /// A cursor for each slot: queues in turn, and several cursors of a queue spread over it.
-fn cursors(parts: &[Part], slots: usize, first: usize) -> Vec<Cursor> {
+fn cursors(parts: &[Bounds], slots: usize, first: usize) -> Vec<Cursor> {
     let rounds = i64::try_from(slots.div_ceil(parts.len().max(1))).unwrap_or(i64::MAX);
     let turns = parts.iter().cycle().skip(first).take(slots);
     (0_i64..)
@@ -153,9 +140,7 @@ impl Workload for Pulls {
                 cursor.next = pulled.min_offset;
                 Ok(Worth::default())
             }
-            code => {
-                Err(format!("{code}, {}", frame.remark.as_deref().unwrap_or("without a reason")))
-            }
+            _ => Err(refusal(frame)),
         }
     }
 }
@@ -181,7 +166,7 @@ mod tests {
 
     #[test]
     fn cursors_cover_every_queue_from_different_places() {
-        let parts = [Part { queue: 0, min: 0, max: 100 }, Part { queue: 3, min: 10, max: 20 }];
+        let parts = [Bounds { queue: 0, min: 0, max: 100 }, Bounds { queue: 3, min: 10, max: 20 }];
         let places: Vec<_> =
             cursors(&parts, 4, 1).iter().map(|cursor| (cursor.part.queue, cursor.next)).collect();
         assert_eq!(places, [(3, 10), (0, 0), (3, 15), (0, 50)]);

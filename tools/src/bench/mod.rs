@@ -1,31 +1,32 @@
 //! `mqtool bench`: measures a broker from outside, ours or any that is compatible with RocketMQ.
 //!
 //! The generator speaks the protocol over sockets of its own, one thread each, so that it costs
-//! the same whatever broker it measures. `engine` drives a connection, `send` and `consume` say
-//! with what, `report` adds up.
+//! the same whatever broker it measures. `target` finds the broker, `engine` drives a connection,
+//! `send` and `consume` say with what, `report` adds up.
 
 mod consume;
-mod cpu;
 mod engine;
+mod process;
 mod report;
 mod send;
+mod target;
 
 use std::{
-    net::{TcpStream, ToSocketAddrs},
+    net::TcpStream,
     sync::mpsc,
     time::{Duration, Instant},
 };
 
-use basaltmq::{Client, Error, TopicOnBroker, TopicSpec};
 use clap::{Args, Subcommand, ValueEnum};
 use protocol::frame::Encoding;
 
 use self::{
-    cpu::CpuTime,
     engine::{Pace, Plan, Tally, Workload},
+    process::{CpuTime, anonymous_memory},
     report::{Measured, Report},
+    target::Target,
 };
-use crate::{Context, block_on, error::Failure, output::say, time::duration};
+use crate::{Context, error::Failure, time::duration};
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
@@ -41,6 +42,9 @@ pub(crate) struct Load {
     /// The topic; `send` creates it if it does not exist, nobody deletes it
     #[arg(short, long, default_value = "mqtool-bench")]
     topic: String,
+    /// Load this broker; no name server is asked, no topic is created
+    #[arg(long, value_name = "HOST:PORT")]
+    broker: Option<String>,
     /// Connections, a thread each
     #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
     connections: u16,
@@ -66,7 +70,7 @@ pub(crate) struct Load {
     /// Write every request by itself, as RocketMQ's Java clients do, not all that are due at once
     #[arg(long)]
     write_each: bool,
-    /// Also report the CPU time of this process on this machine: the broker's
+    /// Also report the CPU time and the memory of this process on this machine: the broker's
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
 }
@@ -103,70 +107,17 @@ pub(crate) fn run(verb: Verb, context: &mut Context) -> Result<(), Failure> {
     }
 }
 
-/// The brokers of a topic.
-fn brokers(topic: &str, context: &Context) -> Result<Vec<TopicOnBroker>, Failure> {
-    block_on(async {
-        let client = context.client().await?;
-        let info = client.admin().topic(topic).await?;
-        client.close().await;
-        Ok(info.brokers)
-    })
-}
-
-/// The brokers of a topic, which is created if it does not exist.
-fn brokers_or_create(
-    topic: &str,
-    queues: i32,
-    context: &Context,
-) -> Result<Vec<TopicOnBroker>, Failure> {
-    match brokers(topic, context) {
-        Err(Failure::Client(Error::TopicNotFound { .. })) => {}
-        found => return found,
-    }
-    block_on(async {
-        let client = context.client().await?;
-        client.admin().create_topic(&TopicSpec::new(topic).queues(queues)).await?;
-        say(&format!("topic {topic} is created with {queues} queues on each broker"));
-        let brokers = routed(&client, topic, context.timeout()).await?;
-        client.close().await;
-        Ok(brokers)
-    })
-}
-
-/// Brokers announce a new topic to the name servers, which takes a moment.
-async fn routed(
-    client: &Client,
-    topic: &str,
-    patience: Duration,
-) -> Result<Vec<TopicOnBroker>, Failure> {
-    let deadline = Instant::now() + patience;
-    loop {
-        match client.admin().topic(topic).await {
-            Err(Error::TopicNotFound { .. }) if Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            outcome => return Ok(outcome?.brokers),
-        }
-    }
-}
-
-/// Connects once for each workload; the address is that of the workload's broker.
-fn connect<W: Workload>(
-    works: Vec<(String, W)>,
+/// Connects once for each workload to its broker.
+fn connect<'a, W: Workload>(
+    works: impl Iterator<Item = (&'a Target, W)>,
     timeout: Duration,
 ) -> Result<Vec<Job<W>>, Failure> {
-    let mut jobs = Vec::with_capacity(works.len());
-    for (address, work) in works {
-        let fail = |source| Failure::BenchConnect { address: address.clone(), source };
-        let resolved = address
-            .to_socket_addrs()
-            .map_err(fail)?
-            .next()
-            .ok_or_else(|| fail(std::io::ErrorKind::AddrNotAvailable.into()))?;
-        let stream = TcpStream::connect_timeout(&resolved, timeout).map_err(fail)?;
-        jobs.push(Job { address, stream, work });
-    }
-    Ok(jobs)
+    works
+        .map(|(target, work)| {
+            let stream = target.connect(timeout)?;
+            Ok(Job { address: target.address.clone(), stream, work })
+        })
+        .collect()
 }
 
 /// One connection and what it is used for.
@@ -210,17 +161,13 @@ fn measure<W: Workload + 'static>(
     drop(sender);
     let mut total = Tally::default();
     collect(&tallies, from, &mut total)?;
-    let before = CpuTimes::now(load.server_pid)?;
+    let before = Usage::now(load.server_pid)?;
     collect(&tallies, end, &mut total)?;
-    let after = CpuTimes::now(load.server_pid)?;
+    let after = Usage::now(load.server_pid)?;
     for tally in tallies {
         total.add(tally?);
     }
-    Ok(Measured {
-        generator_cpu: after.own.since(before.own),
-        server_cpu: after.server.zip(before.server).map(|(after, before)| after.since(before)),
-        total,
-    })
+    Ok(Measured::new(before, after, total))
 }
 
 /// Waits until `deadline`, or until a connection fails.
@@ -237,17 +184,24 @@ fn collect(
     }
 }
 
-/// CPU time of the generator and of the server.
+/// What the generator and the server have used.
 #[derive(Clone, Copy)]
-struct CpuTimes {
+struct Usage {
     own: CpuTime,
     server: Option<CpuTime>,
+    server_memory_bytes: Option<u64>,
 }
 
-impl CpuTimes {
+impl Usage {
     fn now(server: Option<u32>) -> Result<Self, Failure> {
-        let read = |pid: u32| CpuTime::of(pid).map_err(|source| Failure::NoProcess { pid, source });
-        Ok(Self { own: read(std::process::id())?, server: server.map(read).transpose()? })
+        let cpu = |pid: u32| CpuTime::of(pid).map_err(|source| Failure::NoProcess { pid, source });
+        let memory =
+            |pid: u32| anonymous_memory(pid).map_err(|source| Failure::NoProcess { pid, source });
+        Ok(Self {
+            own: cpu(std::process::id())?,
+            server: server.map(cpu).transpose()?,
+            server_memory_bytes: server.map(memory).transpose()?,
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Load, engine::Tally};
+use super::{Load, Usage, engine::Tally};
 use crate::{Context, error::Failure};
 
 /// What was measured.
@@ -12,6 +12,20 @@ pub(super) struct Measured {
     pub(super) total: Tally,
     pub(super) generator_cpu: Duration,
     pub(super) server_cpu: Option<Duration>,
+    pub(super) server_memory_bytes: Option<u64>,
+}
+
+impl Measured {
+    /// What happened between two looks at the processes.
+    pub(super) fn new(before: Usage, after: Usage, total: Tally) -> Self {
+        let server = after.server.zip(before.server);
+        Self {
+            total,
+            generator_cpu: after.own.since(before.own),
+            server_cpu: server.map(|(after, before)| after.since(before)),
+            server_memory_bytes: after.server_memory_bytes,
+        }
+    }
 }
 
 /// The figures. Latencies are those of requests, in microseconds, from due to answered.
@@ -34,6 +48,7 @@ pub(super) struct Report {
     refused: u64,
     missed: u64,
     lost: u64,
+    latency_samples: u64,
     latency_min_us: f64,
     latency_mean_us: f64,
     latency_p50_us: f64,
@@ -44,6 +59,7 @@ pub(super) struct Report {
     latency_max_us: f64,
     generator_cpu_us_per_message: Option<f64>,
     server_cpu_us_per_message: Option<f64>,
+    server_anonymous_memory_bytes: Option<u64>,
 }
 
 impl Report {
@@ -80,6 +96,7 @@ impl Report {
             refused: total.refused,
             missed: total.missed,
             lost: total.lost,
+            latency_samples: total.latency.len(),
             latency_min_us: us(total.latency.min()),
             latency_mean_us: round(total.latency.mean() / 1000.0),
             latency_p50_us: quantile(0.5),
@@ -90,6 +107,7 @@ impl Report {
             latency_max_us: us(total.latency.max()),
             generator_cpu_us_per_message: per_message(measured.generator_cpu),
             server_cpu_us_per_message: measured.server_cpu.and_then(per_message),
+            server_anonymous_memory_bytes: measured.server_memory_bytes,
         }
     }
 
@@ -117,7 +135,10 @@ impl Report {
             ("bytes", format!("{:.1} MiB/s", self.mib_per_second)),
             (
                 "latency",
-                format!("{:.1} us mean, {:.1} us least", self.latency_mean_us, self.latency_min_us),
+                format!(
+                    "{:.1} us mean, {:.1} us least, {} samples",
+                    self.latency_mean_us, self.latency_min_us, self.latency_samples
+                ),
             ),
             ("  p50", format!("{:.1} us", self.latency_p50_us)),
             ("  p90", format!("{:.1} us", self.latency_p90_us)),
@@ -134,6 +155,13 @@ impl Report {
             ),
             ("generator CPU", format!("{} a message", optional(self.generator_cpu_us_per_message))),
             ("server CPU", format!("{} a message", optional(self.server_cpu_us_per_message))),
+            (
+                "server memory",
+                self.server_anonymous_memory_bytes.map_or_else(
+                    || "-".to_owned(),
+                    |bytes| format!("{:.1} MiB anonymous", float(bytes) / 1_048_576.0),
+                ),
+            ),
         ];
         Ok(context.output.object(&pairs, self)?)
     }

@@ -16,10 +16,11 @@ use protocol::{
 };
 
 use super::{
-    Load, brokers_or_create, connect,
+    Load, connect,
     engine::{Workload, Worth},
     finish, measure,
     report::Report,
+    target::{Target, refusal},
 };
 use crate::{Context, error::Failure};
 
@@ -36,30 +37,26 @@ pub(crate) struct Arguments {
     /// Messages of a request
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: u32,
-    /// Queues on each broker, if the topic has to be created
+    /// Queues on each broker, if the topic has to be created or --broker is given
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..=4096))]
     queues: i32,
 }
 
 pub(super) fn run(arguments: &Arguments, context: &mut Context) -> Result<(), Failure> {
     let Arguments { load, size, batch, queues } = arguments;
-    let brokers = brokers_or_create(&load.topic, *queues, context)?;
-    let writable: Vec<_> = brokers
-        .iter()
-        .filter(|broker| broker.permission & 2 != 0 && broker.write_queues > 0)
-        .collect();
-    if writable.is_empty() {
-        return Err(basaltmq::Error::NotWritable { topic: load.topic.clone() }.into());
-    }
+    let targets = match &load.broker {
+        Some(address) => vec![Target::direct(address, *queues)],
+        None => Target::writable(&load.topic, *queues, context)?,
+    };
     let clock = Clock::system();
     let ids = Arc::new(UniqueIds::new(Ipv4Addr::LOCALHOST.into(), clock.clone()));
-    let works = (0..).zip(writable.iter().cycle().take(usize::from(load.connections)));
-    let works = works.map(|(turn, broker)| {
+    let works = (0..).zip(targets.iter().cycle().take(usize::from(load.connections)));
+    let works = works.map(|(turn, target)| {
         let work = Sends {
             topic: load.topic.clone(),
-            broker: broker.broker.clone(),
+            broker: target.name.clone(),
             encoding: load.header.encoding(),
-            queues: broker.write_queues,
+            queues: target.write_queues,
             // So that not all connections send to the same queue at the same time.
             queue: turn,
             batch: *batch,
@@ -69,9 +66,9 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context) -> Result<(), Fa
             properties: String::new(),
             messages: BytesMut::new(),
         };
-        (broker.address.clone(), work)
+        (target, work)
     });
-    let jobs = connect(works.collect(), context.timeout())?;
+    let jobs = connect(works, context.timeout())?;
     let measured = measure(jobs, load, *batch)?;
     let report = Report::new("send", load, (*batch, Some(*size)), &measured);
     finish(&report, &measured.total, context)
@@ -80,7 +77,7 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context) -> Result<(), Fa
 /// Sends of one connection.
 struct Sends {
     topic: String,
-    broker: String,
+    broker: Option<String>,
     encoding: Encoding,
     queues: i32,
     queue: i32,
@@ -141,7 +138,7 @@ impl Workload for Sends {
             unit_mode: false,
             max_reconsume_times: None,
             batch: batched,
-            broker_name: Some(&self.broker),
+            broker_name: self.broker.as_deref(),
         };
         let body: &[u8] = if batched { &self.messages } else { &self.body };
         let head = Head::request(code.as_i32(), slot, self.encoding, false);
@@ -159,9 +156,7 @@ impl Workload for Sends {
                 let bytes = u64::try_from(self.body.len()).unwrap_or_default();
                 Ok(Worth { messages: self.batch.into(), bytes: bytes * u64::from(self.batch) })
             }
-            code => {
-                Err(format!("{code}, {}", frame.remark.as_deref().unwrap_or("without a reason")))
-            }
+            _ => Err(refusal(frame)),
         }
     }
 }

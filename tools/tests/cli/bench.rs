@@ -30,6 +30,7 @@ fn what_is_sent_is_stored_and_can_be_read_back() {
     assert_eq!((&sent["refused"], &sent["lost"]), (&0.into(), &0.into()));
     assert!(number(&sent, "latency_p50_us") <= number(&sent, "latency_max_us"));
     assert!(number(&sent, "server_cpu_us_per_message") > 0.0, "{sent}");
+    assert!(number(&sent, "server_anonymous_memory_bytes") > 100_000.0, "{sent}");
     // Those of the warm-up and the last ones in flight are stored too.
     assert!(messages(&dev, "mqtool-bench") >= sent["messages"].as_i64().unwrap());
 
@@ -48,6 +49,20 @@ fn batches_and_both_header_kinds_are_stored() {
         assert!(stored > 0 && stored % 7 == 0, "{stored} messages in batches of 7");
         assert_eq!(number(&sent, "messages"), 7.0 * number(&sent, "requests"));
     }
+}
+
+#[test]
+fn a_named_broker_is_loaded_without_a_name_server() {
+    let dev = Dev::start(&[]);
+    let direct = |verb, more: &[&str]| {
+        let to_it = ["bench", verb, "--broker", &dev.broker, "-n", "127.0.0.1:1", "-t", "direct"];
+        crate::run(&[&to_it, more, &SHORT[..]].concat())
+    };
+    assert!(fails(&direct("consume", &[]), 3).contains("\"direct\""));
+    let sent = json(&ok(&direct("send", &["--queues", "2"]))).remove(0);
+    assert!(messages(&dev, "direct") >= sent["messages"].as_i64().unwrap());
+    let read = json(&ok(&direct("consume", &["--queues", "2"]))).remove(0);
+    assert!(number(&read, "messages") > 0.0, "{read}");
 }
 
 #[test]

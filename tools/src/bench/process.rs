@@ -1,4 +1,4 @@
-//! CPU time of a process, as Linux counts it.
+//! CPU time and memory of a process, as Linux counts them.
 
 use std::{fs, io, time::Duration};
 
@@ -23,6 +23,19 @@ impl CpuTime {
     }
 }
 
+/// Memory of a process that no file backs, in bytes: its heap and stacks. Pages of mapped files are
+/// the system's cache, of which a broker that maps its log holds any amount.
+pub(super) fn anonymous_memory(pid: u32) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    anonymous(&status).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+fn anonymous(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 /// The name, which may hold anything, ends with the last parenthesis; user and system time are
 /// the 12th and 13th fields after it.
 fn parse(stat: &str) -> Option<CpuTime> {
@@ -42,6 +55,16 @@ mod tests {
         let stat = "7 (a) b (c) R 1 7 7 0 -1 4194304 9 0 0 0 300 45 0 0 20 0 1 0 5";
         assert_eq!(parse(stat), Some(CpuTime { ticks: 345 }));
         assert_eq!(parse("nonsense"), None);
+    }
+
+    #[test]
+    fn memory_is_read_in_bytes() {
+        assert_eq!(
+            anonymous("VmRSS:\t 9 kB\nRssAnon:\t    1204 kB\nRssFile: 1 kB"),
+            Some(1_232_896)
+        );
+        assert_eq!(anonymous("RssAnon: 7"), None);
+        assert!(anonymous_memory(std::process::id()).unwrap() > 100_000);
     }
 
     #[test]
