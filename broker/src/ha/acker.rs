@@ -42,6 +42,11 @@ impl Acker {
         }
     }
 
+    /// Whether the master waits for this slave's disk.
+    pub(crate) fn durable(&self) -> bool {
+        self.durable
+    }
+
     /// What is to be sent now. Makes the index durable when that is due.
     ///
     /// # Errors
@@ -52,8 +57,7 @@ impl Acker {
         known_epoch: u64,
         now_ms: u64,
     ) -> Result<Vec<Frame>, StoreError> {
-        let mut frames = Vec::new();
-        self.ack(store, known_epoch, now_ms, &mut frames)?;
+        let mut frames = self.ack(store, known_epoch, now_ms)?;
         let every_ms = if self.durable { SYNC_MS } else { SYNC_LAZY_MS };
         let position = store.position();
         self.unsynced = position.sequence > position.durable_sequence;
@@ -61,7 +65,7 @@ impl Acker {
             store.sync_index()?;
             self.synced_ms = now_ms;
             self.unsynced = false;
-            self.ack(store, known_epoch, now_ms, &mut frames)?;
+            frames.append(&mut self.ack(store, known_epoch, now_ms)?);
         }
         if self.offsets_ms.is_none_or(|at| now_ms.saturating_sub(at) >= OFFSETS_MS) {
             self.offsets_ms = Some(now_ms);
@@ -79,13 +83,16 @@ impl Acker {
         Duration::from_millis(if syncs { SYNC_MS } else { HEARTBEAT_MS / 2 })
     }
 
-    fn ack(
+    /// How far the store has come, if the master was not told so or has heard nothing for long.
+    ///
+    /// # Errors
+    /// The store has failed.
+    pub(crate) fn ack(
         &mut self,
         store: &impl Slave,
         epoch: u64,
         now_ms: u64,
-        frames: &mut Vec<Frame>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<Frame>, StoreError> {
         let position = store.position();
         let ack = Ack {
             // After the position, which it is never less than.
@@ -97,11 +104,11 @@ impl Acker {
             epoch,
         };
         let due = now_ms.saturating_sub(self.sent_ms) >= HEARTBEAT_MS;
-        if due || self.sent != Some(ack) {
-            self.sent = Some(ack);
-            self.sent_ms = now_ms;
-            frames.push(self.count.next(Body::Ack(ack)));
+        if !due && self.sent == Some(ack) {
+            return Ok(Vec::new());
         }
-        Ok(())
+        self.sent = Some(ack);
+        self.sent_ms = now_ms;
+        Ok(vec![self.count.next(Body::Ack(ack))])
     }
 }

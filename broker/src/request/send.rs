@@ -204,24 +204,24 @@ impl Admitted<'_> {
         }
         // Everything that can be wrong with one message is found before the first is taken, so
         // that a batch is stored whole or not at all.
-        let mut count = 0;
-        for message in batch::iter(&self.frame.body) {
-            stamp::scan(message.map_err(illegal)?.properties)?;
-            count += 1;
+        let messages = batch::iter(&self.frame.body).collect::<Result<Vec<_>, _>>();
+        let messages = messages.map_err(illegal)?;
+        for message in &messages {
+            stamp::scan(message.properties)?;
         }
-        if count == 0 {
+        if messages.is_empty() {
             return Err(Refusal::Illegal("the batch holds no message".to_owned()));
         }
         let first = turn.batch.len();
-        for message in batch::iter(&self.frame.body) {
-            let message = message.map_err(illegal)?;
+        for message in &messages {
             let pieces = [message.properties];
             let record = self.record(state, message.flag, message.body, &pieces)?;
             turn.batch.push(self.topic, self.queue_id, &record)?;
         }
         let id_start = turn.ids.len();
         turn.ids.push_str(outer.unique_id.unwrap_or_default());
-        let pending = self.pending(first..first + count, id_start..turn.ids.len(), outer.wait);
+        let pending =
+            self.pending(first..first + messages.len(), id_start..turn.ids.len(), outer.wait);
         turn.sends.push(pending);
         Ok(())
     }

@@ -134,9 +134,10 @@ impl<'a> Messages<'a> {
             return Err(Error::Size { index, claimed, actual });
         }
         let properties = str::from_utf8(properties).map_err(|_| Error::Text { index })?;
-        let delaying = |name: &&str| property::find(properties, name).is_some();
-        if let Some(&name) = DELAYING.iter().find(|name| delaying(name)) {
-            return Err(Error::Delayed { index, name });
+        for (found, _) in property::iter(properties) {
+            if let Some(name) = DELAYING.into_iter().find(|&name| name == found) {
+                return Err(Error::Delayed { index, name });
+            }
         }
         Ok(Message { flag, body, properties })
     }

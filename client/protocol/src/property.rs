@@ -3,12 +3,15 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
 use thiserror::Error;
 
 /// Separates a name from its value.
 pub const NAME_END: char = '\u{1}';
 /// Ends a pair.
 pub const PAIR_END: char = '\u{2}';
+const NAME_END_BYTE: u8 = 1;
+const PAIR_END_BYTE: u8 = 2;
 
 /// Index keys, separated by spaces.
 pub const KEYS: &str = "KEYS";
@@ -137,11 +140,36 @@ pub fn push(properties: &mut String, name: &str, value: &str) {
 /// final 0x02 is optional, and a value may contain further 0x01.
 ///
 /// # Source: `MessageDecoder.string2messageProperties`
-pub fn iter(properties: &str) -> impl Iterator<Item = (&str, &str)> {
-    properties
-        .split(PAIR_END)
-        .filter_map(|pair| pair.split_once(NAME_END))
-        .filter(|(name, value)| !name.is_empty() && !value.is_empty())
+#[must_use]
+pub fn iter(properties: &str) -> Pairs<'_> {
+    Pairs { rest: properties }
+}
+
+/// Iterator over pairs; see [`iter`].
+#[derive(Clone, Debug)]
+pub struct Pairs<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // Both separators are ASCII, so every cut is between characters.
+        while !self.rest.is_empty() {
+            let bytes = self.rest.as_bytes();
+            let end = memchr(PAIR_END_BYTE, bytes).unwrap_or(bytes.len());
+            let pair = self.rest.get(..end).unwrap_or_default();
+            self.rest = self.rest.get(end + 1..).unwrap_or_default();
+            let Some(at) = memchr(NAME_END_BYTE, pair.as_bytes()) else { continue };
+            let name = pair.get(..at).unwrap_or_default();
+            let value = pair.get(at + 1..).unwrap_or_default();
+            if !name.is_empty() && !value.is_empty() {
+                return Some((name, value));
+            }
+        }
+        None
+    }
 }
 
 /// The value of `name`. If the name is repeated the last one counts, as in RocketMQ's map.

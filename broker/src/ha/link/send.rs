@@ -1,6 +1,6 @@
 //! The thread that sends to one slave.
 
-use std::{net::TcpStream, thread};
+use std::{net::TcpStream, thread, time::Duration};
 
 use super::{
     TICK,
@@ -14,6 +14,10 @@ use crate::ha::{
     replica::Master,
     source::Feed,
 };
+
+/// How long a group that waits for no slave gathers before it sends again. A wake-up, a frame and
+/// its acknowledgement for each turn of each producer would cost the master more than its producers.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// Sends until the session is over; woken by the store and by acknowledgements.
 pub(super) fn run<S: Master>(
@@ -68,6 +72,9 @@ fn pump<S: Master>(
             hub.acks().sent(session, sent)?;
         }
         send(stream, &frames)?;
+        if hub.acks().needed() == 0 {
+            thread::sleep(GATHER);
+        }
     }
     Err(Over::Stopped)
 }

@@ -257,28 +257,36 @@ fn welcomed<S: Slave>(
     Ok(follower)
 }
 
-/// Applies in this thread; another one acknowledges, so that a sync of the index holds nothing up.
+/// What is said to the master, by whoever has something to say.
+struct Speaker {
+    acker: Acker,
+    stream: TcpStream,
+}
+
+/// Applies in this thread and acknowledges what it has applied; another one makes the index durable,
+/// which must hold nothing up, and says so.
 fn follow<S: Slave + Sync>(
     shared: &Shared<S>,
     follower: &mut Follower<S>,
     frames: &mut Frames,
     stream: TcpStream,
 ) -> Result<(), Over> {
-    let mut acker = Acker::new(follower, shared.clock.now_ms());
+    let acker = Acker::new(follower, shared.clock.now_ms());
+    let acking = stream.try_clone().map_err(LinkError::from)?;
+    let speaker = Mutex::new(Speaker { acker, stream: acking });
     let known_epoch = AtomicU64::new(follower.known_epoch());
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let mut acking = stream.try_clone().map_err(LinkError::from)?;
-        let (known_epoch, over) = (&known_epoch, &over);
+        let (speaker, known_epoch, over) = (&speaker, &known_epoch, &over);
         let acker = thread::Builder::new()
             .name("ha-ack".to_owned())
             .spawn_scoped(scope, move || {
-                let outcome = acknowledge(shared, &mut acker, &mut acking, (known_epoch, over));
-                let _ = acking.shutdown(Shutdown::Both);
+                let outcome = acknowledge(shared, speaker, (known_epoch, over));
+                let _ = lock(speaker).stream.shutdown(Shutdown::Both);
                 outcome
             })
             .map_err(LinkError::from)?;
-        let outcome = apply(shared, follower, frames, (known_epoch, acker.thread()));
+        let outcome = apply(shared, follower, frames, (speaker, known_epoch, acker.thread()));
         over.store(true, Ordering::Release);
         let _ = stream.shutdown(Shutdown::Both);
         acker.thread().unpark();
@@ -293,7 +301,7 @@ fn apply<S: Slave>(
     shared: &Shared<S>,
     follower: &mut Follower<S>,
     frames: &mut Frames,
-    (known_epoch, acker): (&AtomicU64, &Thread),
+    (speaker, known_epoch, acker): (&Mutex<Speaker>, &AtomicU64, &Thread),
 ) -> Result<(), Over> {
     while !shared.stopped() {
         let mut next = frames.next()?;
@@ -308,24 +316,36 @@ fn apply<S: Slave>(
         }
         shared.master_end.store(follower.master_end(), Ordering::Relaxed);
         known_epoch.store(follower.known_epoch(), Ordering::Release);
-        acker.unpark();
+        match speaker.try_lock() {
+            Ok(mut speaker) => {
+                let Speaker { acker, stream } = &mut *speaker;
+                send(stream, &acker.ack(&shared.store, follower.known_epoch(), now_ms)?)?;
+            }
+            // It syncs the index, and looks again afterwards.
+            Err(_) => acker.unpark(),
+        }
     }
     Err(Over::Stopped)
 }
 
 fn acknowledge<S: Slave>(
     shared: &Shared<S>,
-    acker: &mut Acker,
-    stream: &mut TcpStream,
+    speaker: &Mutex<Speaker>,
     (known_epoch, over): (&AtomicU64, &AtomicBool),
 ) -> Result<(), Over> {
-    let _watch = shared.store.watch(thread::current());
+    // Where the master waits for no disk, what was applied is all that it must hear at once.
+    let durable = lock(speaker).acker.durable();
+    let _watch = durable.then(|| shared.store.watch(thread::current()));
     while !shared.stopped() && !over.load(Ordering::Acquire) {
         let known_epoch = known_epoch.load(Ordering::Acquire);
+        let mut speaker = lock(speaker);
+        let Speaker { acker, stream } = &mut *speaker;
         let frames = acker.poll(&shared.store, known_epoch, shared.clock.now_ms())?;
         send(stream, &frames)?;
+        let pause = acker.pause();
+        drop(speaker);
         if frames.is_empty() {
-            thread::park_timeout(acker.pause());
+            thread::park_timeout(pause);
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use super::fields::{Fields, Span};
+use super::fields::{Fields, Header, Span};
 use crate::frame::{Encoding, Frame, Head, Language, Malformed};
 
 /// Reads a binary header; the caller adds the body.
@@ -25,7 +25,7 @@ pub(crate) fn decode(header: Bytes) -> Result<Frame, Malformed> {
         return Err(Malformed::Truncated { what: "fields" });
     }
     let end = reader.position + fields_length;
-    let mut fields = Fields::new(header.clone());
+    let mut fields = Fields::new(Header::Binary(header.clone()));
     while reader.position < end {
         let name_length = reader.i16("field name length")?;
         let (start, stop) = reader.text(i32::from(name_length), "field name")?;

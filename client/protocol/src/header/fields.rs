@@ -1,17 +1,48 @@
 //! The named string fields of a received header, kept as spans of the frame's own bytes.
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 use crate::{frame::Malformed, limits};
+
+/// Most headers have no more fields: room for a send's fourteen.
+const USUAL_FIELDS: usize = 16;
 
 /// Fields in the order in which they were received. A lookup is a scan: headers have at most a
 /// few dozen fields, and the hot ones are decoded in one pass.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
-    header: Bytes,
+    header: Header,
     /// Text that was escaped in the header, unescaped.
     unescaped: String,
     spans: Vec<(Span, Span)>,
+}
+
+/// The bytes of a received header.
+#[derive(Clone, Debug)]
+pub(super) enum Header {
+    /// Text as a whole, so that its parts need no further check.
+    Json(ByteString),
+    /// Text in places.
+    Binary(Bytes),
+}
+
+impl Default for Header {
+    fn default() -> Self {
+        Self::Binary(Bytes::new())
+    }
+}
+
+impl Header {
+    fn text(&self, start: usize, end: usize) -> &str {
+        let text = match self {
+            Self::Json(text) => text.get(start..end),
+            Self::Binary(bytes) => {
+                bytes.get(start..end).and_then(|bytes| std::str::from_utf8(bytes).ok())
+            }
+        };
+        text.unwrap_or_default()
+    }
 }
 
 /// Where a piece of text lies.
@@ -24,13 +55,16 @@ pub(super) enum Span {
 }
 
 impl Fields {
-    pub(super) fn new(header: Bytes) -> Self {
-        Self { header, unescaped: String::new(), spans: Vec::with_capacity(16) }
+    pub(super) fn new(header: Header) -> Self {
+        Self { header, unescaped: String::new(), spans: Vec::with_capacity(USUAL_FIELDS) }
     }
 
     /// Copies the header out of the buffer that it was read into.
     pub(crate) fn detach(&mut self) {
-        self.header = Bytes::copy_from_slice(&self.header);
+        self.header = match &self.header {
+            Header::Json(text) => Header::Json(ByteString::from(&**text)),
+            Header::Binary(bytes) => Header::Binary(Bytes::copy_from_slice(bytes)),
+        };
         self.spans.shrink_to_fit();
     }
 
@@ -49,11 +83,7 @@ impl Fields {
 
     pub(super) fn text(&self, span: Span) -> &str {
         match span {
-            Span::Header { start, end } => self
-                .header
-                .get(start..end)
-                .and_then(|bytes| std::str::from_utf8(bytes).ok())
-                .unwrap_or_default(),
+            Span::Header { start, end } => self.header.text(start, end),
             Span::Unescaped { start, end } => self.unescaped.get(start..end).unwrap_or_default(),
         }
     }

@@ -3,8 +3,10 @@
 //! ordinals, a trailing newline. Layout: WIRE.md.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use bytestring::ByteString;
+use memchr::{memchr, memchr2};
 
-use super::fields::{Fields, Span};
+use super::fields::{Fields, Header, Span};
 use crate::frame::{Encoding, Frame, Head, Language, Malformed};
 
 /// Nested values deeper than this are refused; real headers have two levels.
@@ -12,8 +14,8 @@ const DEPTH_MAX: usize = 32;
 
 /// Reads a JSON header; the caller adds the body.
 pub(crate) fn decode(header: Bytes) -> Result<Frame, Malformed> {
-    let text = std::str::from_utf8(&header).map_err(|_| Malformed::Utf8 { what: "header" })?;
-    let mut scanner = Scanner { text: text.as_bytes(), position: 0 };
+    let header = ByteString::try_from(header).map_err(|_| Malformed::Utf8 { what: "header" })?;
+    let mut scanner = Scanner { text: &header, position: 0 };
     let mut frame = Frame {
         code: 0,
         language: Language::Other,
@@ -22,7 +24,7 @@ pub(crate) fn decode(header: Bytes) -> Result<Frame, Malformed> {
         flag: 0,
         encoding: Encoding::Json,
         remark: None,
-        fields: Fields::new(header.clone()),
+        fields: Fields::new(Header::Json(header.clone())),
         body: Bytes::new(),
     };
     let mut has_code = false;
@@ -52,7 +54,7 @@ pub(crate) fn decode(header: Bytes) -> Result<Frame, Malformed> {
         Ok(())
     })?;
     scanner.skip_space();
-    if scanner.position < scanner.text.len() {
+    if scanner.peek().is_some() {
         return Err(scanner.unexpected("the end of the header"));
     }
     if !has_code {
@@ -121,10 +123,20 @@ fn write_number(out: &mut BytesMut, value: i32) {
     out.put_slice(text.format(i64::from(value)).as_bytes());
 }
 
+fn needs_escape(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | 0..=0x1f)
+}
+
 fn write_string(out: &mut BytesMut, text: &str) {
     out.put_u8(b'"');
     let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)) {
+    // Nearly every text is plain, and a loop without an exit looks at many bytes at a time.
+    if !rest.iter().fold(false, |found, &byte| found | needs_escape(byte)) {
+        out.put_slice(rest);
+        out.put_u8(b'"');
+        return;
+    }
+    while let Some(at) = rest.iter().position(|&byte| needs_escape(byte)) {
         let (plain, special) = rest.split_at(at);
         out.put_slice(plain);
         let Some((byte, after)) = special.split_first() else { break };
@@ -158,14 +170,13 @@ enum Token {
 }
 
 struct Scanner<'a> {
-    /// Valid UTF-8.
-    text: &'a [u8],
+    text: &'a str,
     position: usize,
 }
 
 impl<'a> Scanner<'a> {
     fn peek(&self) -> Option<u8> {
-        self.text.get(self.position).copied()
+        self.text.as_bytes().get(self.position).copied()
     }
 
     fn skip_space(&mut self) {
@@ -229,34 +240,37 @@ impl<'a> Scanner<'a> {
     }
 
     fn slice(&self, start: usize, end: usize) -> &'a str {
-        self.text
-            .get(start..end)
-            .and_then(|bytes| std::str::from_utf8(bytes).ok())
-            .unwrap_or_default()
+        self.text.get(start..end).unwrap_or_default()
+    }
+
+    /// The bytes that are not read yet.
+    fn rest(&self) -> &'a [u8] {
+        self.text.as_bytes().get(self.position..).unwrap_or_default()
+    }
+
+    /// Steps to the next quote or backslash, or to the end.
+    fn skip_plain(&mut self) {
+        let rest = self.rest();
+        self.position += memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
     }
 
     /// Reads a quoted string; text with escapes is appended to `unescaped`.
     fn string(&mut self, unescaped: &mut String) -> Result<Token, Malformed> {
         self.expect(b'"', "a string")?;
         let start = self.position;
-        loop {
-            match self.peek() {
-                None => return Err(self.unexpected("the end of the string")),
-                Some(b'"') => {
-                    let end = self.position;
-                    self.position += 1;
-                    return Ok(Token::Verbatim { start, end });
-                }
-                Some(b'\\') => break,
-                Some(_) => self.position += 1,
-            }
+        self.skip_plain();
+        if self.peek() == Some(b'"') {
+            let end = self.position;
+            self.position += 1;
+            return Ok(Token::Verbatim { start, end });
         }
+        // Room for all of it at once, unless it has escaped quotes.
+        let rest = memchr(b'"', self.rest()).unwrap_or_default();
+        unescaped.reserve(self.position - start + rest);
         unescaped.push_str(self.slice(start, self.position));
         loop {
             let plain = self.position;
-            while !matches!(self.peek(), None | Some(b'"' | b'\\')) {
-                self.position += 1;
-            }
+            self.skip_plain();
             unescaped.push_str(self.slice(plain, self.position));
             match self.peek() {
                 None => return Err(self.unexpected("the end of the string")),
@@ -294,8 +308,7 @@ impl<'a> Scanner<'a> {
         if !(0xd800..0xdc00).contains(&high) {
             return Ok(char::from_u32(high).unwrap_or(char::REPLACEMENT_CHARACTER));
         }
-        let rest = self.text.get(self.position..).unwrap_or_default();
-        if !rest.starts_with(b"\\u") {
+        if !self.rest().starts_with(b"\\u") {
             return Ok(char::REPLACEMENT_CHARACTER);
         }
         let before = self.position;
@@ -314,9 +327,9 @@ impl<'a> Scanner<'a> {
         let value = self
             .text
             .get(self.position..end)
-            .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u32::from_str_radix(digits, 16).ok())
+            .and_then(|digits| {
+                digits.chars().try_fold(0, |value, digit| Some(value * 16 + digit.to_digit(16)?))
+            })
             .ok_or_else(|| self.unexpected("four hexadecimal digits"))?;
         self.position = end;
         Ok(value)
@@ -349,10 +362,7 @@ impl<'a> Scanner<'a> {
             self.position += 1;
         }
         let digits = self.slice(start, self.position);
-        if digits.is_empty()
-            && !quoted
-            && self.text.get(start..).is_some_and(|t| t.starts_with(b"null"))
-        {
+        if digits.is_empty() && !quoted && self.rest().starts_with(b"null") {
             self.position += 4;
             return Ok(0);
         }

@@ -5,8 +5,6 @@ pub(crate) mod binary;
 pub(crate) mod fields;
 pub(crate) mod json;
 
-use std::fmt::Write as _;
-
 use bytes::BytesMut;
 pub use fields::Fields;
 use thiserror::Error;
@@ -113,47 +111,32 @@ impl<'a> FieldWriter<'a> {
     }
 }
 
+/// Digits of the longest `i64`, and its sign.
+const DECIMAL_BYTES: usize = 20;
+
 /// Decimal text of an `i64` without an allocation.
 #[derive(Default)]
 struct Decimal {
-    text: stack::Text,
+    text: [u8; DECIMAL_BYTES],
 }
 
 impl Decimal {
     fn format(&mut self, value: i64) -> &str {
-        // A `Text` holds 24 bytes and an i64 needs 20.
-        write!(self.text, "{value}").expect("20 characters fit");
-        self.text.as_str()
-    }
-}
-
-mod stack {
-    //! A string of at most 24 ASCII bytes on the stack.
-
-    use std::fmt;
-
-    #[derive(Default)]
-    pub(super) struct Text {
-        bytes: [u8; 24],
-        len: usize,
-    }
-
-    impl Text {
-        pub(super) fn as_str(&self) -> &str {
-            self.bytes
-                .get(..self.len)
-                .and_then(|bytes| std::str::from_utf8(bytes).ok())
-                .unwrap_or_default()
+        let mut rest = value.unsigned_abs();
+        let mut left = DECIMAL_BYTES;
+        for place in self.text.iter_mut().rev() {
+            *place = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+            rest /= 10;
+            left -= 1;
+            if rest == 0 {
+                break;
+            }
         }
-    }
-
-    impl fmt::Write for Text {
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            let end = self.len + text.len();
-            self.bytes.get_mut(self.len..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
-            self.len = end;
-            Ok(())
+        if value < 0 {
+            left -= 1;
+            self.text.get_mut(left..).and_then(<[u8]>::first_mut).map(|sign| *sign = b'-');
         }
+        self.text.get(left..).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
     }
 }
 

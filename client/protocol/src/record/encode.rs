@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::{BufMut, BytesMut};
+use memchr::memchr;
 
 use super::{QUEUE_OFFSET_AT, RECORD_MIN_BYTES, RecordError, SYS_FLAG_AT, Version, body_crc, seal};
 use crate::{limits, sys_flag};
@@ -158,10 +159,10 @@ impl NewRecord<'_> {
         if properties > limits::PROPERTIES_MAX_BYTES {
             return Err(too_long("property string", properties, limits::PROPERTIES_MAX_BYTES));
         }
-        if self.topic.contains('\0') {
+        if memchr(0, self.topic.as_bytes()).is_some() {
             return Err(RecordError::Zero { field: "topic" });
         }
-        if self.properties.iter().any(|piece| piece.contains('\0')) {
+        if self.properties.iter().any(|piece| memchr(0, piece.as_bytes()).is_some()) {
             return Err(RecordError::Zero { field: "property string" });
         }
         let total = self.encoded_len() + seal_bytes;
