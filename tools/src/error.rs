@@ -79,6 +79,9 @@ pub(crate) enum Failure {
         /// What the system said.
         source: io::Error,
     },
+    /// A bench finds no broker that could take writes.
+    #[error("the name server knows no master; start one, or name it with --broker HOST:PORT")]
+    BenchNoMaster,
     /// Brokers refused requests of a bench.
     #[error("{count} requests were refused, the figures do not count them; the first: {reason}")]
     BenchRefused {
@@ -86,6 +89,27 @@ pub(crate) enum Failure {
         count: u64,
         /// The first refusal.
         reason: String,
+    },
+    /// A request of a bench would not fit into a frame.
+    #[error("a request would carry {bytes} bytes, {max} are possible; lower --size or --batch")]
+    BenchTooLarge {
+        /// Bytes of bodies.
+        bytes: u64,
+        /// Most of them.
+        max: u64,
+    },
+    /// Messages did not reach the consumers of a bench once each and in order.
+    #[error(
+        "deliveries are wrong: {lost} confirmed messages never came, {twice} came twice, \
+         {disordered} out of order; the broker's log may say why"
+    )]
+    BenchDelivery {
+        /// Confirmed messages that a consumer of their queue never got.
+        lost: u64,
+        /// Messages that came again.
+        twice: u64,
+        /// Messages that came after later ones, or not at the offset that was due.
+        disordered: u64,
     },
     /// A process whose CPU time and memory are wanted does not exist.
     #[error("process {pid} cannot be read in /proc/{pid}: {source}; check --server-pid")]
@@ -194,15 +218,20 @@ impl Failure {
                 ErrorKind::Invalid => 2,
                 _ => 1,
             },
-            Self::NoMatch { .. }
+            Self::BenchNoMaster
+            | Self::NoMatch { .. }
             | Self::NoQueue { .. }
             | Self::Empty { .. }
             | Self::NoMessage { .. }
             | Self::Store(storage::inspect::Error::NoStore { .. }) => 3,
             Self::NoAnswer { .. } | Self::BenchConnect { .. } => 4,
-            Self::WhichBroker { .. } | Self::Log { .. } | Self::Time(_) => 2,
+            Self::BenchTooLarge { .. }
+            | Self::WhichBroker { .. }
+            | Self::Log { .. }
+            | Self::Time(_) => 2,
             Self::Bench { .. }
             | Self::BenchRefused { .. }
+            | Self::BenchDelivery { .. }
             | Self::NoProcess { .. }
             | Self::NameServer(_)
             | Self::Broker(_)

@@ -10,8 +10,8 @@ use protocol::{
 };
 
 use super::{
-    Load, connect,
-    engine::{Workload, Worth},
+    Course, Load, connect,
+    engine::{Ask, Workload, Worth},
     finish, measure,
     report::Report,
     target::{Bounds, GROUP, Target, refusal},
@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, context: &mut Context) -> Result<(), Failure> {
     let Arguments { load, batch, queues } = arguments;
-    let targets = match &load.broker {
+    let targets = match &load.server.broker {
         Some(address) => vec![Target::direct(address, *queues)],
         None => Target::routed(&load.topic, context)?,
     };
@@ -53,15 +53,15 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context) -> Result<(), Fa
         let cursors = cursors(parts, in_flight, turn);
         let work = Pulls {
             topic: load.topic.clone(),
-            encoding: load.header.encoding(),
+            encoding: load.server.header.encoding(),
             batch: i32::try_from(*batch).unwrap_or(i32::MAX),
             cursors,
         };
         (target, work)
     });
     let jobs = connect(works, context.timeout())?;
-    let measured = measure(jobs, load, *batch)?;
-    let report = Report::new("consume", load, (*batch, None), &measured);
+    let measured = measure(jobs, &Course::of(load, *batch), &load.server)?;
+    let report = Report::new(load.shape("consume", *batch, None), &measured);
     finish(&report, &measured.total, context)
 }
 
@@ -102,8 +102,8 @@ impl Pulls {
 }
 
 impl Workload for Pulls {
-    fn request(&mut self, slot: i32, out: &mut BytesMut) {
-        let cursor = *self.cursor(slot);
+    fn request(&mut self, ask: Ask, out: &mut BytesMut) {
+        let cursor = *self.cursor(ask.slot);
         let header = Pull {
             consumer_group: GROUP,
             topic: &self.topic,
@@ -118,7 +118,7 @@ impl Workload for Pulls {
             expression_type: Some("TAG"),
             max_bytes: None,
         };
-        let head = Head::request(RequestCode::PullMessage.as_i32(), slot, self.encoding, false);
+        let head = Head::request(RequestCode::PullMessage.as_i32(), ask.slot, self.encoding, false);
         frame::write(out, &head, &header, 0);
     }
 

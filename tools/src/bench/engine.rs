@@ -10,27 +10,41 @@ use std::{
 
 use bytes::{Buf, BytesMut};
 use hdrhistogram::Histogram;
-use protocol::frame::{self, Frame, Malformed};
+use protocol::{
+    frame::{self, Frame, Malformed},
+    header::FieldError,
+    record::RecordError,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 
 /// A server that answers nothing for so long will not.
-const SILENCE: Duration = Duration::from_secs(10);
+pub(super) const SILENCE: Duration = Duration::from_secs(10);
 /// How long answers to the last requests are waited for.
-const DRAIN: Duration = Duration::from_secs(5);
+pub(super) const DRAIN: Duration = Duration::from_secs(5);
 /// Bytes of one read.
-const READ_BYTES: usize = 256 * 1024;
+pub(super) const READ_BYTES: usize = 256 * 1024;
 /// Longest latency that is told apart, in nanoseconds.
 const LATENCY_MAX_NS: u64 = 120_000_000_000;
 
 /// What a connection asks, and what the answers are worth.
 pub(super) trait Workload: Send {
-    /// Appends the frame of a request. `slot` is its opaque, below [`Plan::in_flight`], and free
-    /// until it is answered.
-    fn request(&mut self, slot: i32, out: &mut BytesMut);
+    /// Appends the frame of a request.
+    fn request(&mut self, ask: Ask, out: &mut BytesMut);
 
     /// Looks at the answer to the request of a slot. An error is a refusal, in the server's words.
     fn answer(&mut self, slot: i32, frame: &Frame) -> Result<Worth, String>;
+}
+
+/// A request to be made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask {
+    /// Its opaque, below [`Plan::in_flight`], and free until it is answered.
+    pub(super) slot: i32,
+    /// When it was due.
+    pub(super) due: Instant,
+    /// No answer is wanted.
+    pub(super) oneway: bool,
 }
 
 /// What an answer is worth.
@@ -49,6 +63,10 @@ pub(super) struct Plan {
     pub(super) pace: Option<Pace>,
     /// One write for each request.
     pub(super) write_each: bool,
+    /// Of `in_flight` requests only the last asks for an answer; then all of them count as answered.
+    pub(super) oneway: bool,
+    /// Requests after which the connection is done.
+    pub(super) requests_max: u64,
     /// What is due from here on is measured.
     pub(super) from: Instant,
     /// Nothing is due any more.
@@ -85,11 +103,23 @@ impl Pace {
     }
 }
 
+/// No latencies yet.
+pub(super) fn latencies() -> Histogram<u64> {
+    Histogram::new_with_max(LATENCY_MAX_NS, 3).expect("the bounds are legal")
+}
+
+/// Adds the time that passed between two points, in nanoseconds.
+pub(super) fn record(latency: &mut Histogram<u64>, passed: Duration) {
+    latency.saturating_record(u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX));
+}
+
 /// What happened on connections.
 #[derive(Debug)]
 pub(super) struct Tally {
     /// Nanoseconds from due to answered, of every request that was due while measuring.
     pub(super) latency: Histogram<u64>,
+    /// Requests that left, whenever that was.
+    pub(super) issued: u64,
     /// Answered while measuring.
     pub(super) requests: u64,
     /// What those were worth.
@@ -105,9 +135,9 @@ pub(super) struct Tally {
 
 impl Default for Tally {
     fn default() -> Self {
-        let latency = Histogram::new_with_max(LATENCY_MAX_NS, 3).expect("the bounds are legal");
         Self {
-            latency,
+            latency: latencies(),
+            issued: 0,
             requests: 0,
             worth: Worth::default(),
             refused: 0,
@@ -122,6 +152,7 @@ impl Tally {
     /// Adds what happened on another connection.
     pub(super) fn add(&mut self, other: Self) {
         self.latency.add(&other.latency).expect("all histograms have the same bounds");
+        self.issued += other.issued;
         self.requests += other.requests;
         self.worth.messages += other.worth.messages;
         self.worth.bytes += other.worth.bytes;
@@ -141,8 +172,14 @@ pub(super) enum Broken {
     Closed,
     #[error("the broker sent something that is no frame: {0}")]
     Malformed(#[from] Malformed),
-    #[error("no answer for {} s to {waiting} requests", SILENCE.as_secs())]
-    Silent { waiting: usize },
+    #[error("no answer for {seconds} s to {waiting} requests")]
+    Silent { seconds: u64, waiting: usize },
+    #[error("the answer to a pull cannot be read: {0}")]
+    Pull(#[from] FieldError),
+    #[error("a pulled message cannot be read: {0}")]
+    Record(#[from] RecordError),
+    #[error("a pull was refused: {0}")]
+    Refused(String),
 }
 
 /// Uses the connection as planned, to the end.
@@ -190,13 +227,18 @@ struct Connection {
 }
 
 impl Connection {
+    /// Requests that wait for their answer.
     fn waiting(&self) -> usize {
-        self.slots.len() - self.free.len()
+        let taken = self.slots.len() - self.free.len();
+        // Those without an answer wait for that of the last slot.
+        if self.plan.oneway && !self.free.is_empty() { 0 } else { taken }
     }
 
     fn is_done(&self) -> bool {
         let now = Instant::now();
-        now >= self.plan.end && (self.waiting() == 0 || now >= self.plan.end + DRAIN)
+        let issued_all = now >= self.plan.end || self.tally.issued >= self.plan.requests_max;
+        let settled = self.waiting() == 0 && self.out.is_empty();
+        issued_all && settled || now >= self.plan.end + DRAIN
     }
 
     /// Makes the requests that are due and have a slot.
@@ -204,20 +246,26 @@ impl Connection {
         loop {
             let now = Instant::now();
             let Some(&index) = self.free.last() else { return Ok(()) };
+            if self.tally.issued >= self.plan.requests_max {
+                return Ok(());
+            }
             let due = match &mut self.plan.pace {
                 Some(pace) => pace.take(now),
                 None => Some(now),
             };
             let Some(due) = due.filter(|due| *due < self.plan.end) else { return Ok(()) };
             self.free.pop();
+            self.tally.issued += 1;
+            let oneway = self.plan.oneway && !self.free.is_empty();
             if let Some(slot) = self.slots.get_mut(index) {
-                *slot = Some(due);
+                *slot = (!oneway).then_some(due);
             }
-            if self.waiting() == 1 {
+            if self.waiting() == 1 || self.plan.oneway {
                 self.last_answer = now;
             }
-            work.request(i32::try_from(index).unwrap_or(i32::MAX), &mut self.out);
-            if self.plan.write_each {
+            let slot = i32::try_from(index).unwrap_or(i32::MAX);
+            work.request(Ask { slot, due, oneway }, &mut self.out);
+            if self.plan.write_each || self.out.len() >= READ_BYTES {
                 self.write()?;
             }
         }
@@ -240,7 +288,7 @@ impl Connection {
     fn wait(&mut self) -> Result<(), Broken> {
         let now = Instant::now();
         if self.waiting() > 0 && now.duration_since(self.last_answer) > SILENCE {
-            return Err(Broken::Silent { waiting: self.waiting() });
+            return Err(Broken::Silent { seconds: SILENCE.as_secs(), waiting: self.waiting() });
         }
         let last = if now < self.plan.end { self.plan.end } else { self.plan.end + DRAIN };
         let due = self.plan.pace.as_ref().filter(|_| !self.free.is_empty()).map(|pace| pace.next);
@@ -285,18 +333,23 @@ impl Connection {
     fn answered(&mut self, frame: &Frame, now: Instant, work: &mut impl Workload) {
         let index = usize::try_from(frame.opaque).unwrap_or(usize::MAX);
         let Some(due) = self.slots.get_mut(index).and_then(Option::take) else { return };
-        self.free.push(index);
+        let requests = if self.plan.oneway { self.slots.len() } else { 1 };
+        if self.plan.oneway {
+            self.free.extend((0..requests).rev());
+        } else {
+            self.free.push(index);
+        }
         self.last_answer = now;
         match work.answer(frame.opaque, frame) {
             Ok(worth) => {
                 if due >= self.plan.from {
-                    let latency = u64::try_from((now - due).as_nanos()).unwrap_or(u64::MAX);
-                    self.tally.latency.saturating_record(latency);
+                    record(&mut self.tally.latency, now - due);
                 }
                 if (self.plan.from..self.plan.end).contains(&now) {
-                    self.tally.requests += 1;
-                    self.tally.worth.messages += worth.messages;
-                    self.tally.worth.bytes += worth.bytes;
+                    let requests = u64::try_from(requests).unwrap_or(u64::MAX);
+                    self.tally.requests += requests;
+                    self.tally.worth.messages += worth.messages * requests;
+                    self.tally.worth.bytes += worth.bytes * requests;
                 }
             }
             Err(reason) => {

@@ -12,9 +12,10 @@ use super::*;
 struct Pings;
 
 impl Workload for Pings {
-    fn request(&mut self, slot: i32, out: &mut BytesMut) {
+    fn request(&mut self, ask: Ask, out: &mut BytesMut) {
         let code = RequestCode::HeartBeat.as_i32();
-        frame::write(out, &Head::request(code, slot, Encoding::Binary, false), &NoFields, 0);
+        let head = Head::request(code, ask.slot, Encoding::Binary, ask.oneway);
+        frame::write(out, &head, &NoFields, 0);
     }
 
     fn answer(&mut self, _: i32, frame: &Frame) -> Result<Worth, String> {
@@ -44,7 +45,9 @@ fn server(pause: Duration, code: ResponseCode) -> (TcpStream, thread::JoinHandle
             let mut seen = 0;
             while let Some(bytes) = frame::split(&mut input).unwrap() {
                 let ticket = Frame::decode(bytes).unwrap().ticket();
-                frame::write(&mut out, &Head::reply(ticket, code, None), &NoFields, 0);
+                if !ticket.oneway {
+                    frame::write(&mut out, &Head::reply(ticket, code, None), &NoFields, 0);
+                }
                 seen += 1;
             }
             most = most.max(seen);
@@ -62,6 +65,8 @@ fn plan(in_flight: usize, pace: Option<Duration>, measured: Duration) -> Plan {
         in_flight,
         pace: pace.map(|interval| Pace::new(start, interval)),
         write_each: false,
+        oneway: false,
+        requests_max: u64::MAX,
         from: start,
         end: start + measured,
     }
@@ -96,6 +101,27 @@ fn an_open_loop_keeps_its_rate() {
     let tally = run(client, plan(64, every, Duration::from_millis(300)), &mut Pings).unwrap();
     server.join().unwrap();
     assert_eq!(tally.latency.len() + tally.missed, 300);
+}
+
+#[test]
+fn a_oneway_loop_waits_for_the_last_of_each_window() {
+    let (client, server) = server(Duration::from_millis(2), ResponseCode::SUCCESS);
+    let plan = Plan { oneway: true, ..plan(8, None, Duration::from_millis(200)) };
+    let tally = run(client, plan, &mut Pings).unwrap();
+    assert_eq!(server.join().unwrap(), 8);
+    assert!(tally.requests >= 8 && tally.requests.is_multiple_of(8), "{}", tally.requests);
+    assert_eq!(tally.worth.messages, tally.requests);
+    assert!(tally.latency.len() <= tally.issued / 8, "only the last of a window is timed");
+    assert_eq!((tally.lost, tally.refused), (0, 0));
+}
+
+#[test]
+fn a_connection_ends_after_its_requests() {
+    let (client, server) = server(Duration::ZERO, ResponseCode::SUCCESS);
+    let plan = Plan { requests_max: 100, ..plan(8, None, Duration::from_secs(60)) };
+    let tally = run(client, plan, &mut Pings).unwrap();
+    server.join().unwrap();
+    assert_eq!((tally.issued, tally.requests, tally.latency.len()), (100, 100, 100));
 }
 
 #[test]

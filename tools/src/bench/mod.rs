@@ -2,14 +2,18 @@
 //!
 //! The generator speaks the protocol over sockets of its own, one thread each, so that it costs
 //! the same whatever broker it measures. `target` finds the broker, `engine` drives a connection,
-//! `send` and `consume` say with what, `report` adds up.
+//! `send`, `consume`, `deliver` and `topics` say with what, `report` adds up.
 
+mod check;
 mod consume;
+mod deliver;
 mod engine;
 mod process;
+mod receive;
 mod report;
 mod send;
 mod target;
+mod topics;
 
 use std::{
     net::TcpStream,
@@ -23,7 +27,7 @@ use protocol::frame::Encoding;
 use self::{
     engine::{Pace, Plan, Tally, Workload},
     process::{CpuTime, anonymous_memory},
-    report::{Measured, Report},
+    report::{Measured, Report, Shape},
     target::Target,
 };
 use crate::{Context, error::Failure, time::duration};
@@ -34,17 +38,47 @@ pub(crate) enum Verb {
     Send(send::Arguments),
     /// Pull the messages of a topic again and again, outside of any group
     Consume(consume::Arguments),
+    /// Send at a fixed rate to consumers that wait, and time the way of each message
+    Deliver(deliver::Arguments),
+    /// Create topics
+    Topics(topics::Arguments),
 }
 
-/// What both kinds of load have in common.
+/// Whom to load, and how to speak to it.
+#[derive(Args)]
+pub(crate) struct Server {
+    /// Load this broker; no name server is asked, no topic is created beforehand
+    #[arg(long, value_name = "HOST:PORT")]
+    broker: Option<String>,
+    /// How headers are written; RocketMQ's Java clients write JSON
+    #[arg(long, value_enum, default_value_t = Header::Json)]
+    header: Header,
+    /// Also report the CPU time and the memory of this process on this machine: the broker's
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+}
+
+/// When to measure.
+#[derive(Args)]
+pub(crate) struct Window {
+    /// Time before the measurement begins
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    warm_up: Duration,
+    /// Time that is measured
+    #[arg(short, long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    duration: Duration,
+}
+
+/// What sends and pulls have in common.
 #[derive(Args)]
 pub(crate) struct Load {
+    #[command(flatten)]
+    server: Server,
+    #[command(flatten)]
+    window: Window,
     /// The topic; `send` creates it if it does not exist, nobody deletes it
     #[arg(short, long, default_value = "mqtool-bench")]
     topic: String,
-    /// Load this broker; no name server is asked, no topic is created
-    #[arg(long, value_name = "HOST:PORT")]
-    broker: Option<String>,
     /// Connections, a thread each
     #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
     connections: u16,
@@ -58,21 +92,26 @@ pub(crate) struct Load {
     /// request: a closed loop.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
-    /// Time before the measurement begins
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
-    warm_up: Duration,
-    /// Time that is measured
-    #[arg(short, long, value_name = "TIME", default_value = "5s", value_parser = duration)]
-    duration: Duration,
-    /// How headers are written; RocketMQ's Java clients write JSON
-    #[arg(long, value_enum, default_value_t = Header::Json)]
-    header: Header,
     /// Write every request by itself, as RocketMQ's Java clients do, not all that are due at once
     #[arg(long)]
     write_each: bool,
-    /// Also report the CPU time and the memory of this process on this machine: the broker's
-    #[arg(long, value_name = "PID")]
-    server_pid: Option<u32>,
+}
+
+impl Load {
+    fn shape(&self, bench: &'static str, batch: u32, body_bytes: Option<u32>) -> Shape {
+        Shape {
+            bench,
+            topic: self.topic.clone(),
+            connections: self.connections,
+            in_flight: self.in_flight,
+            batch,
+            body_bytes,
+            header: self.server.header.name(),
+            write_each: self.write_each,
+            rate: self.rate,
+            seconds: self.window.duration.as_secs_f64(),
+        }
+    }
 }
 
 /// How headers are written.
@@ -104,6 +143,8 @@ pub(crate) fn run(verb: Verb, context: &mut Context) -> Result<(), Failure> {
     match verb {
         Verb::Send(arguments) => send::run(&arguments, context),
         Verb::Consume(arguments) => consume::run(&arguments, context),
+        Verb::Deliver(arguments) => deliver::run(&arguments, context),
+        Verb::Topics(arguments) => topics::run(&arguments, context),
     }
 }
 
@@ -127,28 +168,61 @@ struct Job<W> {
     work: W,
 }
 
-/// Runs all connections at once and measures. `batch` is the number of messages that a request is
-/// meant to carry.
+/// How all connections together are used, and when.
+#[derive(Clone, Copy)]
+struct Course {
+    in_flight: u16,
+    /// Time between requests of an open loop.
+    interval: Option<Duration>,
+    write_each: bool,
+    oneway: bool,
+    start: Instant,
+    /// Begin and end of what is measured.
+    from: Instant,
+    end: Instant,
+}
+
+impl Course {
+    /// `batch` is the number of messages that a request is meant to carry.
+    fn of(load: &Load, batch: u32) -> Self {
+        let interval = load.rate.map(|rate| Duration::from_secs(1) * batch / rate);
+        let write_each = load.write_each;
+        Self { write_each, ..Self::new(load.in_flight, interval, &load.window) }
+    }
+
+    /// A course that starts now.
+    fn new(in_flight: u16, interval: Option<Duration>, window: &Window) -> Self {
+        let start = Instant::now();
+        let from = start + window.warm_up;
+        let end = from + window.duration;
+        Self { in_flight, interval, write_each: false, oneway: false, start, from, end }
+    }
+
+    /// The plan of one of the connections, which take turns, so that together they keep the rate.
+    fn plan(&self, turn: u32, connections: u32) -> Plan {
+        let pace = |interval| Pace::new(self.start + interval * turn, interval * connections);
+        Plan {
+            in_flight: usize::from(self.in_flight),
+            pace: self.interval.map(pace),
+            write_each: self.write_each,
+            oneway: self.oneway,
+            requests_max: u64::MAX,
+            from: self.from,
+            end: self.end,
+        }
+    }
+}
+
+/// Runs all connections at once and measures.
 fn measure<W: Workload + 'static>(
     jobs: Vec<Job<W>>,
-    load: &Load,
-    batch: u32,
+    course: &Course,
+    server: &Server,
 ) -> Result<Measured, Failure> {
-    let connections = u32::from(load.connections);
-    // Connections take turns, so that together they keep the rate.
-    let between = load.rate.map(|rate| Duration::from_secs(1) * batch / rate);
-    let start = Instant::now();
-    let from = start + load.warm_up;
-    let end = from + load.duration;
+    let connections = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
     let (sender, tallies) = mpsc::channel();
     for (turn, job) in (0..).zip(jobs) {
-        let plan = Plan {
-            in_flight: usize::from(load.in_flight),
-            pace: between.map(|between| Pace::new(start + between * turn, between * connections)),
-            write_each: load.write_each,
-            from,
-            end,
-        };
+        let plan = course.plan(turn, connections);
         let sender = sender.clone();
         std::thread::spawn(move || {
             let Job { address, stream, mut work } = job;
@@ -160,10 +234,10 @@ fn measure<W: Workload + 'static>(
     }
     drop(sender);
     let mut total = Tally::default();
-    collect(&tallies, from, &mut total)?;
-    let before = Usage::now(load.server_pid)?;
-    collect(&tallies, end, &mut total)?;
-    let after = Usage::now(load.server_pid)?;
+    collect(&tallies, course.from, &mut total)?;
+    let before = Usage::now(server.server_pid)?;
+    collect(&tallies, course.end, &mut total)?;
+    let after = Usage::now(server.server_pid)?;
     for tally in tallies {
         total.add(tally?);
     }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use hdrhistogram::Histogram;
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
-use super::{Load, Usage, engine::Tally};
+use super::{Usage, check::Faults, engine::Tally};
 use crate::{Context, error::Failure};
 
 /// What was measured.
@@ -28,19 +29,27 @@ impl Measured {
     }
 }
 
-/// The figures. Latencies are those of requests, in microseconds, from due to answered.
+/// What was done.
+#[derive(Debug, Serialize)]
+pub(super) struct Shape {
+    pub(super) bench: &'static str,
+    pub(super) topic: String,
+    pub(super) connections: u16,
+    pub(super) in_flight: u16,
+    pub(super) batch: u32,
+    pub(super) body_bytes: Option<u32>,
+    pub(super) header: &'static str,
+    pub(super) write_each: bool,
+    pub(super) rate: Option<u32>,
+    pub(super) seconds: f64,
+}
+
+/// The figures. Latencies are those of requests from due to answered, or of deliveries from due to
+/// received.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
-    bench: &'static str,
-    topic: String,
-    connections: u16,
-    in_flight: u16,
-    batch: u32,
-    body_bytes: Option<u32>,
-    header: &'static str,
-    write_each: bool,
-    rate: Option<u32>,
-    seconds: f64,
+    #[serde(flatten)]
+    shape: Shape,
     messages: u64,
     messages_per_second: f64,
     mib_per_second: f64,
@@ -48,47 +57,91 @@ pub(super) struct Report {
     refused: u64,
     missed: u64,
     lost: u64,
-    latency_samples: u64,
-    latency_min_us: f64,
-    latency_mean_us: f64,
-    latency_p50_us: f64,
-    latency_p90_us: f64,
-    latency_p99_us: f64,
-    latency_p999_us: f64,
-    latency_p9999_us: f64,
-    latency_max_us: f64,
+    /// Messages that went one way and are not in the queues.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) not_stored: Option<u64>,
+    #[serde(flatten)]
+    latency: Latencies,
+    /// From written to received.
+    #[serde(flatten)]
+    pub(super) written: Option<Latencies>,
+    #[serde(flatten)]
+    deliveries: Option<Deliveries>,
     generator_cpu_us_per_message: Option<f64>,
     server_cpu_us_per_message: Option<f64>,
     server_anonymous_memory_bytes: Option<u64>,
 }
 
-impl Report {
-    /// `bench` names the kind, `body_bytes` is the size of what was sent.
-    pub(super) fn new(
-        bench: &'static str,
-        load: &Load,
-        (batch, body_bytes): (u32, Option<u32>),
-        measured: &Measured,
-    ) -> Self {
-        let total = &measured.total;
-        let seconds = load.duration.as_secs_f64();
-        let messages = float(total.worth.messages);
+/// Whether every consumer got what it should.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Deliveries {
+    queues: i32,
+    deliveries_lost: u64,
+    deliveries_twice: u64,
+    deliveries_disordered: u64,
+}
+
+/// A distribution in microseconds, serialized as fields of its report with this prefix.
+#[derive(Debug)]
+pub(super) struct Latencies {
+    prefix: &'static str,
+    samples: u64,
+    us: [(&'static str, f64); 8],
+}
+
+impl Latencies {
+    pub(super) fn new(prefix: &'static str, latency: &Histogram<u64>) -> Self {
         let us = |ns: u64| round(float(ns) / 1000.0);
-        let quantile = |quantile| us(total.latency.value_at_quantile(quantile));
+        let quantile = |quantile| us(latency.value_at_quantile(quantile));
+        Self {
+            prefix,
+            samples: latency.len(),
+            us: [
+                ("min", us(latency.min())),
+                ("mean", round(latency.mean() / 1000.0)),
+                ("p50", quantile(0.5)),
+                ("p90", quantile(0.9)),
+                ("p99", quantile(0.99)),
+                ("p999", quantile(0.999)),
+                ("p9999", quantile(0.9999)),
+                ("max", us(latency.max())),
+            ],
+        }
+    }
+
+    /// As a line for people.
+    fn words(&self) -> String {
+        let [min, mean, p50, p90, p99, p999, p9999, max] = self.us.map(|(_, us)| us);
+        format!(
+            "p50 {p50:.1}, p90 {p90:.1}, p99 {p99:.1}, p99.9 {p999:.1}, p99.99 {p9999:.1}, max {max:.1} us; \
+             mean {mean:.1}, least {min:.1} us; {} samples",
+            self.samples
+        )
+    }
+}
+
+impl Serialize for Latencies {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_map(None)?;
+        fields.serialize_entry(&format!("{}_samples", self.prefix), &self.samples)?;
+        for (name, us) in self.us {
+            fields.serialize_entry(&format!("{}_{name}_us", self.prefix), &us)?;
+        }
+        fields.end()
+    }
+}
+
+impl Report {
+    pub(super) fn new(mut shape: Shape, measured: &Measured) -> Self {
+        let total = &measured.total;
+        let messages = float(total.worth.messages);
+        let seconds = shape.seconds;
+        shape.seconds = round(seconds);
         let per_message = |time: Duration| {
             (total.worth.messages > 0).then(|| round(time.as_secs_f64() * 1e6 / messages))
         };
         Self {
-            bench,
-            topic: load.topic.clone(),
-            connections: load.connections,
-            in_flight: load.in_flight,
-            batch,
-            body_bytes,
-            header: load.header.name(),
-            write_each: load.write_each,
-            rate: load.rate,
-            seconds: round(seconds),
+            shape,
             messages: total.worth.messages,
             messages_per_second: round(messages / seconds),
             mib_per_second: round(float(total.worth.bytes) / seconds / 1_048_576.0),
@@ -96,73 +149,76 @@ impl Report {
             refused: total.refused,
             missed: total.missed,
             lost: total.lost,
-            latency_samples: total.latency.len(),
-            latency_min_us: us(total.latency.min()),
-            latency_mean_us: round(total.latency.mean() / 1000.0),
-            latency_p50_us: quantile(0.5),
-            latency_p90_us: quantile(0.9),
-            latency_p99_us: quantile(0.99),
-            latency_p999_us: quantile(0.999),
-            latency_p9999_us: quantile(0.9999),
-            latency_max_us: us(total.latency.max()),
+            not_stored: None,
+            latency: Latencies::new("latency", &total.latency),
+            written: None,
+            deliveries: None,
             generator_cpu_us_per_message: per_message(measured.generator_cpu),
             server_cpu_us_per_message: measured.server_cpu.and_then(per_message),
             server_anonymous_memory_bytes: measured.server_memory_bytes,
         }
     }
 
+    /// Adds what was wrong with deliveries.
+    pub(super) fn deliveries(&mut self, queues: i32, faults: Faults) {
+        self.deliveries = Some(Deliveries {
+            queues,
+            deliveries_lost: faults.lost,
+            deliveries_twice: faults.twice,
+            deliveries_disordered: faults.disordered,
+        });
+    }
+
     /// Prints the figures.
     pub(super) fn show(&self, context: &mut Context) -> Result<(), Failure> {
-        let loop_kind = match self.rate {
+        let shape = &self.shape;
+        let loop_kind = match shape.rate {
             Some(rate) => format!("open loop, {rate} messages/s due"),
             None => "closed loop".to_owned(),
         };
+        let way = if self.not_stored.is_some() { ", one way" } else { "" };
         let body =
-            self.body_bytes.map_or_else(String::new, |bytes| format!(", {bytes} byte bodies"));
-        let optional =
-            |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.2} us"));
-        let pairs = [
-            ("bench", format!("{}, {loop_kind}", self.bench)),
+            shape.body_bytes.map_or_else(String::new, |bytes| format!(", {bytes} byte bodies"));
+        let cpu = |value: Option<f64>| {
+            value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2} us a message"))
+        };
+        let memory = self.server_anonymous_memory_bytes.map_or_else(
+            || "-".to_owned(),
+            |bytes| format!("{:.1} MiB anonymous", float(bytes) / 1_048_576.0),
+        );
+        let mut pairs = vec![
+            ("bench", format!("{}, {loop_kind}{way}", shape.bench)),
             (
                 "load",
                 format!(
                     "{} connections x {} in flight, {} messages a request{body}, {} headers",
-                    self.connections, self.in_flight, self.batch, self.header
+                    shape.connections, shape.in_flight, shape.batch, shape.header
                 ),
             ),
-            ("messages", format!("{} in {:.1} s", self.messages, self.seconds)),
+            ("messages", format!("{} in {:.1} s", self.messages, shape.seconds)),
             ("rate", format!("{:.0} messages/s", self.messages_per_second)),
             ("bytes", format!("{:.1} MiB/s", self.mib_per_second)),
-            (
-                "latency",
-                format!(
-                    "{:.1} us mean, {:.1} us least, {} samples",
-                    self.latency_mean_us, self.latency_min_us, self.latency_samples
-                ),
-            ),
-            ("  p50", format!("{:.1} us", self.latency_p50_us)),
-            ("  p90", format!("{:.1} us", self.latency_p90_us)),
-            ("  p99", format!("{:.1} us", self.latency_p99_us)),
-            ("  p99.9", format!("{:.1} us", self.latency_p999_us)),
-            ("  p99.99", format!("{:.1} us", self.latency_p9999_us)),
-            ("  max", format!("{:.1} us", self.latency_max_us)),
-            (
-                "not counted",
-                format!(
-                    "{} requests refused, {} due but not sent, {} not answered",
-                    self.refused, self.missed, self.lost
-                ),
-            ),
-            ("generator CPU", format!("{} a message", optional(self.generator_cpu_us_per_message))),
-            ("server CPU", format!("{} a message", optional(self.server_cpu_us_per_message))),
-            (
-                "server memory",
-                self.server_anonymous_memory_bytes.map_or_else(
-                    || "-".to_owned(),
-                    |bytes| format!("{:.1} MiB anonymous", float(bytes) / 1_048_576.0),
-                ),
-            ),
+            ("latency", self.latency.words()),
         ];
+        pairs.extend(self.written.as_ref().map(|written| ("from written", written.words())));
+        pairs.push((
+            "not counted",
+            format!(
+                "{} requests refused, {} due but not sent, {} not answered",
+                self.refused, self.missed, self.lost
+            ),
+        ));
+        pairs.extend(self.deliveries.map(|found| {
+            let text = format!(
+                "{} lost, {} twice, {} out of order",
+                found.deliveries_lost, found.deliveries_twice, found.deliveries_disordered
+            );
+            ("deliveries", text)
+        }));
+        pairs.extend(self.not_stored.map(|count| ("not stored", count.to_string())));
+        pairs.push(("generator CPU", cpu(self.generator_cpu_us_per_message)));
+        pairs.push(("server CPU", cpu(self.server_cpu_us_per_message)));
+        pairs.push(("server memory", memory));
         Ok(context.output.object(&pairs, self)?)
     }
 }

@@ -67,6 +67,19 @@ impl Target {
         Ok(targets)
     }
 
+    /// The first master of any cluster.
+    pub(super) fn any_master(context: &Context) -> Result<Self, Failure> {
+        let brokers = block_on(async {
+            let client = context.client().await?;
+            let brokers = client.admin().brokers().await?;
+            client.close().await;
+            Ok(brokers)
+        })?;
+        let master = brokers.into_iter().find(|broker| broker.id == 0);
+        let master = master.ok_or(Failure::BenchNoMaster)?;
+        Ok(Self { name: Some(master.name), ..Self::direct(&master.address, 0) })
+    }
+
     /// Connects to it.
     pub(super) fn connect(&self, timeout: Duration) -> Result<TcpStream, Failure> {
         let fail = |source| Failure::BenchConnect { address: self.address.clone(), source };

@@ -66,6 +66,58 @@ fn a_named_broker_is_loaded_without_a_name_server() {
 }
 
 #[test]
+fn deliveries_are_timed_and_checked() {
+    let dev = Dev::start(&[]);
+    let own = ["deliver", "--consumers", "5", "--rate", "500", "--size", "100"];
+    let own = bench(&dev, &own);
+    // 300 ms at 500 a second, each to the one consumer of its queue.
+    assert_eq!((number(&own, "latency_samples"), number(&own, "queues")), (150.0, 5.0));
+    assert!(number(&own, "written_latency_p50_us") <= number(&own, "latency_p50_us"), "{own}");
+    let shared = ["deliver", "-t", "shared", "-c", "5", "--queues", "2", "--rate", "500"];
+    let shared = bench(&dev, &shared);
+    // Turns go to two queues, of which one has three consumers and one has two.
+    assert_eq!((number(&shared, "latency_samples"), number(&shared, "queues")), (375.0, 2.0));
+    for report in [own, shared] {
+        for fault in ["deliveries_lost", "deliveries_twice", "deliveries_disordered"] {
+            assert_eq!(number(&report, fault), 0.0, "{report}");
+        }
+    }
+    let said = fails(&dev.run(&["bench", "deliver", "--size", "39"]), 2);
+    assert!(said.contains("40 bytes"), "{said}");
+}
+
+#[test]
+fn what_goes_one_way_is_stored() {
+    let dev = Dev::start(&[]);
+    let sent = bench(&dev, &["send", "--oneway", "--in-flight", "8"]);
+    assert_eq!((&sent["not_stored"], &sent["lost"]), (&0.into(), &0.into()));
+    assert_eq!(number(&sent, "messages") % 8.0, 0.0);
+    assert!(number(&sent, "messages") > number(&sent, "latency_samples"), "{sent}");
+}
+
+#[test]
+fn topics_are_created() {
+    let dev = Dev::start(&[]);
+    let arguments =
+        ["bench", "topics", "--count", "30", "-w", "4", "--prefix", "made", "-o", "json"];
+    let report = json(&ok(&dev.run(&arguments))).remove(0);
+    assert_eq!((&report["messages"], &report["latency_samples"]), (&30.into(), &30.into()));
+    let listed = ok(&dev.run(&["topic", "ls"]));
+    assert_eq!(listed.lines().filter(|line| line.contains("made-")).count(), 30, "{listed}");
+}
+
+#[test]
+fn the_largest_body_is_sent_and_more_is_refused() {
+    let dev = Dev::start(&[]);
+    let sent = bench(&dev, &["send", "--size", "4MiB", "-c", "1", "-w", "2"]);
+    assert_eq!((&sent["body_bytes"], &sent["refused"]), (&4_194_304.into(), &0.into()));
+    assert!(messages(&dev, "mqtool-bench") > 0);
+    fails(&dev.run(&["bench", "send", "--size", "5MiB"]), 2);
+    let said = fails(&dev.run(&["bench", "send", "--size", "64KiB", "--batch", "1000"]), 2);
+    assert!(said.contains("65536000 bytes"), "{said}");
+}
+
+#[test]
 fn an_open_loop_sends_what_is_due() {
     let dev = Dev::start(&[]);
     let arguments = ["send", "--rate", "2000", "--in-flight", "1000"];
