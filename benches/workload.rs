@@ -4,7 +4,14 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use protocol::{clock::Clock, property, record::NewRecord};
+use bytes::{Bytes, BytesMut};
+use protocol::{
+    clock::Clock,
+    frame::{self, Encoding, Head},
+    property,
+    record::NewRecord,
+    request::send::{Send, Sent},
+};
 use storage::{AppendBatch, Config, Store, Topic, TopicConfig};
 
 /// The host that all messages are from and stored on.
@@ -85,6 +92,42 @@ pub fn properties(number: u64) -> String {
     property::push(&mut text, property::TAGS, "TagA");
     property::push(&mut text, property::WAIT, "true");
     text
+}
+
+/// The frame of a send, with its length, without a body.
+pub fn send_frame(encoding: Encoding) -> Bytes {
+    let properties = properties(1);
+    let send = Send {
+        producer_group: "please_rename_unique_group_name",
+        topic: "TopicTest",
+        default_topic: Some("TBW102"),
+        default_topic_queues: 4,
+        queue_id: 1,
+        sys_flag: 0,
+        born_timestamp: 1_700_000_000_000,
+        flag: 0,
+        properties: Some(&properties),
+        reconsume_times: 0,
+        unit_mode: false,
+        max_reconsume_times: None,
+        batch: false,
+        broker_name: Some("broker-a"),
+    };
+    let mut out = BytesMut::new();
+    frame::write(&mut out, &Head::request(310, 7, encoding, false), &send, 0);
+    out.freeze()
+}
+
+/// The answer to it.
+pub fn sent() -> Sent {
+    Sent {
+        message_id: "7F00000100002A9F0000000000001000".to_owned(),
+        queue_id: 1,
+        queue_offset: 42,
+        transaction_id: None,
+        region_id: Some("DefaultRegion".to_owned()),
+        trace_on: Some("true".to_owned()),
+    }
 }
 
 /// A message for topic `topic`.
