@@ -17,11 +17,4 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 case " $* " in *' --help '* | *' -h '*) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit 0 ;; esac
 command -v python3 >/dev/null || { echo "python3 is missing: please install it" >&2; exit 1; }
-if [ -z "${BIN:-}" ]; then
-    cd "$root"
-    . tools/env.sh
-    cargo build --release --workspace --bins --locked
-    BIN=$(target_dir)/release
-fi
-export BIN
 exec python3 -B "$root/tools/bench/compare.py" "$@"

@@ -1,19 +1,15 @@
 """Compares our broker with real RocketMQ brokers; `tools/bench-compare.sh` says how to use it."""
 
-import argparse
 import os
-import shutil
 import sys
-import tempfile
 
 import lifecycle
 import machine
 import pairs
-import processes
 import report
 import rows
-from load import Generator
-from machine import Fatal, PageCache, Trouble, say
+import setup
+from machine import Fatal, Trouble, say
 from servers import PEERS, Floor, Ours, Peer
 
 SYNC_OURS = ["flush=sync"]
@@ -106,81 +102,45 @@ class Run:
                 say("skipped the floor: mqtool bench has no --broker yet")
 
 
-def positive(kind):
-    def parse(text):
-        try:
-            value = kind(text)
-        except ValueError:
-            value = 0
-        if value <= 0:
-            raise argparse.ArgumentTypeError(f"expected a number above 0, not {text!r}")
-        return value
-
-    return parse
-
-
 def options(arguments):
     """Command line and environment."""
-    parser = argparse.ArgumentParser(prog="bench-compare.sh", add_help=False)
-    parser.add_argument("--rows", default="")
-    parser.add_argument("--peers", default="")
+    parser = setup.parser("bench-compare.sh")
+    parser.add_argument("--rows", default="", type=setup.names)
+    parser.add_argument("--peers", default="", type=setup.names)
     parser.add_argument("--smoke", action="store_true")
     given = parser.parse_args(arguments)
-
-    def number(name, default, kind):
-        try:
-            return positive(kind)(os.environ.get(name) or str(default))
-        except argparse.ArgumentTypeError as error:
-            parser.error(f"{name}: {error}")
-
-    given.pairs = number("PAIRS", 1 if given.smoke else 5, int)
-    given.window = number("WINDOW", 0.3 if given.smoke else 3, float)
-    given.warm = number("WARM_UP", 0.2 if given.smoke else 20, float)
-    given.bin = os.environ["BIN"]
+    given.pairs = setup.number(parser, "PAIRS", 1 if given.smoke else 5, int)
+    given.window = setup.number(parser, "WINDOW", 0.3 if given.smoke else 3)
+    given.warm = setup.number(parser, "WARM_UP", 0.2 if given.smoke else 20)
     given.floor = os.environ.get("FLOOR") or ""
-    given.peers = [name for name in given.peers.split(",") if name] or (["self"] if given.smoke else list(PEERS))
-    names = [name for name in given.rows.split(",") if name] or (SMOKE_ROWS if given.smoke else [])
+    if given.floor and not os.access(given.floor, os.X_OK):
+        parser.error(f"FLOOR: {given.floor} is no program; cargo build --release -p benches --example floor makes it")
+    given.peers = given.peers or (["self"] if given.smoke else list(PEERS))
+    setup.check_peers(parser, given.peers)
     try:
-        given.chosen = rows.chosen(names)
+        given.chosen = rows.chosen(given.rows or (SMOKE_ROWS if given.smoke else []))
     except ValueError as error:
         parser.error(str(error))
-    unknown = [name for name in given.peers if name not in PEERS and name != "self"]
-    if unknown:
-        parser.error(f"no peer {', '.join(unknown)}; there are {', '.join(PEERS)} and self, a second broker of ours")
-    for name in ("mqbroker", "mqnamesrv", "mqtool"):
-        if not os.access(os.path.join(given.bin, name), os.X_OK):
-            parser.error(f"BIN: {given.bin} has no program {name}; make it with cargo build --release --workspace --bins")
-    if given.floor and not os.access(given.floor, os.X_OK):
-        parser.error(f"FLOOR: {given.floor} is no program")
-    if set(given.peers) & set(PEERS):
-        for tool in ("java", "mvn"):
-            if not shutil.which(tool):
-                parser.error(f"{tool} is missing: the real RocketMQ needs it")
+    # Last, as it may build them.
+    given.bin = setup.binaries(parser)
     return given
 
 
 def main():
-    root = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
     given = options(sys.argv[1:])
-    processes.end_on_signals()
-    folder = tempfile.mkdtemp(prefix="bench-compare.")
-    given.out = os.environ.get("OUT") or (folder if given.smoke else os.path.join(root, "benches", "results"))
     try:
-        os.makedirs(given.out, exist_ok=True)
-        machine.check_disk(folder)
-        bench = pairs.Bench(Generator(given.bin), PageCache(folder, wanted=not given.smoke), folder,
-                            given.pairs, given.window, given.warm, repeats=0 if given.smoke else pairs.REPEATS_PER_PAIR)
-        run = Run(bench, given, root, machine.facts(root, given.bin))
-        run.all(given.chosen)
-        print(run.save(), end="")
-        failed = any("error" in result for by_peer in run.found["results"].values() for result in by_peer.values())
-        return 1 if failed else 0
-    except Trouble as trouble:
+        with setup.scratch("bench-compare") as folder:
+            given.out = os.environ.get("OUT") or (folder if given.smoke else os.path.join(setup.ROOT, "benches", "results"))
+            os.makedirs(given.out, exist_ok=True)
+            bench = setup.bench(folder, given.bin, given.pairs, given.window, given.warm, given.smoke)
+            run = Run(bench, given, setup.ROOT, machine.facts(setup.ROOT, given.bin))
+            run.all(given.chosen)
+            print(run.save(), end="")
+    except (Trouble, OSError) as trouble:
         say(f"bench-compare.sh: {trouble}")
         return 1
-    finally:
-        processes.kill_all()
-        shutil.rmtree(folder, ignore_errors=True)
+    failed = any("error" in result for by_peer in run.found["results"].values() for result in by_peer.values())
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
