@@ -7,7 +7,7 @@
 #              4.9.7, and self (a second broker of ours: what noise alone makes of a ratio)
 #   --smoke    ours only, one pair, windows of 0.3 s: whether all this works; leaves no results
 # Environment: BIN, the folder of mqbroker, mqnamesrv and mqtool (default: the release build, made now);
-#   FLOOR, the program of benches/examples/floor.rs, the least that a broker can do; PAIRS=5 measurements
+#   FLOOR, the program of benches/examples/floor, the least that a broker can do; PAIRS=5 measurements
 #   of each; WINDOW=3 seconds of each; WARM_UP=20 seconds of RocketMQ before each row;
 #   OUT=benches/results for compare.json, compare.md and compare.svg; TMPDIR for stores and a sparse file.
 #

@@ -191,7 +191,7 @@ def method(run, root):
            f"the JVM options of its script: `{STOCK_JVM} -XX:+AlwaysPreTouch`, without the last where its start is timed, in its "
            "favour; 4.9.7 is the newest 4.9 whose broker is published. Its name server runs in the same process; the memory of "
            "ours includes that of `mqnamesrv`. With sync flush both have that setting alone. Segments that nobody reads any more "
-           "are emptied between windows, as the disk is small. The floor is `benches/examples/floor.rs`: the least that a broker "
+           "are emptied between windows, as the disk is small. The floor is `benches/examples/floor`: the least that a broker "
            "can do. The RocksDB consume queue is `storeType=defaultRocksDB`.")
 
 
