@@ -15,7 +15,7 @@ use bytes::Bytes;
 use protocol::{
     clock::Clock,
     connection::Connection,
-    message_id::{OffsetId, UniqueIds},
+    message_id::{OffsetIds, UniqueIds},
 };
 use storage::{LogOffset, Store, Topic};
 use tokio::sync::{MutexGuard, watch};
@@ -115,6 +115,7 @@ pub(crate) struct State {
     pub(crate) started_ms: i64,
     hasher: RandomState,
     unique_ids: UniqueIds,
+    offset_ids: OffsetIds,
     picks: AtomicU32,
     told_about_pauses: Mutex<HashSet<Box<str>>>,
 }
@@ -161,6 +162,7 @@ impl State {
             picks: AtomicU32::new(0),
             hasher: RandomState::new(),
             told_about_pauses: Mutex::default(),
+            offset_ids: OffsetIds::new(store_host),
             unique_ids: UniqueIds::new(store_host.ip(), clock.clone()),
             address,
             store_host,
@@ -247,8 +249,7 @@ impl State {
 
     /// Appends the offset message id of the record at `offset`.
     pub(crate) fn push_message_id(&self, text: &mut String, offset: LogOffset) {
-        let id = OffsetId { host: self.store_host, log_offset: offset.0.cast_signed() };
-        let _ = write!(text, "{id}");
+        self.offset_ids.push(text, offset.0.cast_signed());
     }
 
     /// The whole record at a log offset that a client named.

@@ -21,6 +21,9 @@ use crate::{
 /// # Source: `maxFilterMessageSize` = 16000 bytes of 20 each
 const SCAN_MAX: usize = 800;
 
+/// What most consumers ask for: a read makes room for so many at once.
+const USUAL_MESSAGES: usize = 32;
+
 /// Most damaged records that are remembered as reported.
 const REPORTED_MAX: usize = 4_096;
 
@@ -134,7 +137,8 @@ impl Queue {
             return Ok(read);
         }
         drop(tail);
-        let mut gather = Gather { limits, accept, ..Gather::new(from.0, &self.core) };
+        let found = Vec::with_capacity(limits.max_messages.min(USUAL_MESSAGES));
+        let mut gather = Gather { limits, accept, found, ..Gather::new(from.0, &self.core) };
         if mode == Mode::HotOnly {
             gather.cold_below = self.cold_below();
         }
@@ -194,7 +198,11 @@ impl Queue {
         (min, max): (u64, u64),
         mode: Mode,
     ) -> Result<Read, ReadError> {
-        let mut good = Good::default();
+        let mut good = Good {
+            span: self.span(&gather.found, mode),
+            slices: Vec::with_capacity(gather.found.len()),
+            ..Good::default()
+        };
         let adjacent =
             |one: &(u64, BlockEntry), next: &(u64, BlockEntry)| one.1.end() == next.1.log_offset;
         for run in gather.found.chunk_by(adjacent) {
@@ -224,6 +232,19 @@ impl Queue {
         })
     }
 
+    /// One slice of the log from the first to the last of the records, in which each of them is a
+    /// part: a handle of its own for each would cost more than the rest of the read. Only where
+    /// nothing is read from the disk, and `None` if they lie in several segments.
+    fn span(&self, found: &[(u64, BlockEntry)], mode: Mode) -> Option<(u64, Bytes)> {
+        let (&(_, first), &(_, last)) = (found.first()?, found.last()?);
+        let len = last.end().checked_sub(first.log_offset)?;
+        let bytes = match mode {
+            Mode::HotOnly => self.core.log.read(first.log_offset, to_usize(len))?,
+            Mode::MayBlock => return None,
+        };
+        Some((first.log_offset, bytes))
+    }
+
     /// Reads records that lie one behind the other in the log, and passes over those that are
     /// damaged. On an error says which queue offset cannot be read.
     fn take_run(
@@ -235,6 +256,10 @@ impl Queue {
         let Some(&(offset, first)) = run.first() else { return Ok(()) };
         let size = |entry: &BlockEntry| to_usize(u64::from(entry.size));
         let len = run.iter().map(|(_, entry)| size(entry)).sum();
+        if let Some(bytes) = good.part_of_span(first.log_offset, len) {
+            good.add(bytes, run.len());
+            return Ok(());
+        }
         let bytes = match self.bytes(first.log_offset, len, mode) {
             Ok(Some(bytes)) => bytes,
             // One of them is the reason: find it.
@@ -367,9 +392,18 @@ struct Good {
     messages: usize,
     /// A record was left out.
     passed_over: bool,
+    /// See [`Queue::span`]: its log offset and its bytes.
+    span: Option<(u64, Bytes)>,
 }
 
 impl Good {
+    fn part_of_span(&self, at: u64, len: usize) -> Option<Bytes> {
+        let (from, span) = self.span.as_ref()?;
+        let start = to_usize(at.checked_sub(*from)?);
+        let end = start.checked_add(len)?;
+        (end <= span.len()).then(|| span.slice(start..end))
+    }
+
     fn add(&mut self, bytes: Bytes, messages: usize) {
         if messages > 0 {
             self.slices.push(bytes);

@@ -206,8 +206,12 @@ impl Admitted<'_> {
         // that a batch is stored whole or not at all.
         let messages = batch::iter(&self.frame.body).collect::<Result<Vec<_>, _>>();
         let messages = messages.map_err(illegal)?;
-        for message in &messages {
-            stamp::scan(message.properties)?;
+        for (index, message) in messages.iter().enumerate() {
+            if stamp::scan(message.properties)?.delayed {
+                return Err(Refusal::Illegal(format!(
+                    "message {index} of the batch has a delay level; send delayed messages alone"
+                )));
+            }
         }
         if messages.is_empty() {
             return Err(Refusal::Illegal("the batch holds no message".to_owned()));

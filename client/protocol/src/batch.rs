@@ -6,18 +6,10 @@ use bytes::{BufMut, BytesMut};
 use thiserror::Error;
 
 use crate::cursor::{Cursor, Fault};
-use crate::{limits, property};
+use crate::limits;
 
 /// Size of a message's fixed fields: the smallest message of a batch.
 pub const MESSAGE_MIN_BYTES: usize = 22;
-
-/// Properties that delay a message. A batch is stored as it is, so it cannot hold such messages.
-const DELAYING: [&str; 4] = [
-    property::DELAY,
-    property::TIMER_DELAY_SEC,
-    property::TIMER_DELAY_MS,
-    property::TIMER_DELIVER_MS,
-];
 
 /// One message of a batch. Topic, queue, system flag and born time are those of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,14 +63,6 @@ pub enum Error {
     Text {
         /// Position in the batch, from 0.
         index: usize,
-    },
-    /// A delayed message.
-    #[error("message {index} of the batch has the property {name}; send delayed messages alone")]
-    Delayed {
-        /// Position in the batch, from 0.
-        index: usize,
-        /// The property.
-        name: &'static str,
     },
     /// Too many messages.
     #[error("the batch has more than {max} messages; split it")]
@@ -134,11 +118,6 @@ impl<'a> Messages<'a> {
             return Err(Error::Size { index, claimed, actual });
         }
         let properties = str::from_utf8(properties).map_err(|_| Error::Text { index })?;
-        for (found, _) in property::iter(properties) {
-            if let Some(name) = DELAYING.into_iter().find(|&name| name == found) {
-                return Err(Error::Delayed { index, name });
-            }
-        }
         Ok(Message { flag, body, properties })
     }
 }
@@ -232,12 +211,6 @@ mod tests {
             last.unwrap_err().to_string(),
             "message 1 of the batch is cut: properties needs 7 bytes, 6 are left"
         );
-    }
-
-    #[test]
-    fn delayed_messages_are_refused() {
-        let body = encode(&[ONE, Message { properties: "DELAY\u{1}3\u{2}", ..ONE }]);
-        assert_eq!(iter(&body).last(), Some(Err(Error::Delayed { index: 1, name: "DELAY" })));
     }
 
     #[test]

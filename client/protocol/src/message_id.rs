@@ -65,6 +65,31 @@ impl Display for OffsetId {
     }
 }
 
+/// Writes the offset ids of one broker, which differ in the log offset alone.
+#[derive(Debug)]
+pub struct OffsetIds {
+    /// Everything before the log offset.
+    head: String,
+}
+
+impl OffsetIds {
+    /// For records with this store host.
+    #[must_use]
+    pub fn new(host: SocketAddr) -> Self {
+        let mut head = OffsetId { host, log_offset: 0 }.to_string();
+        head.truncate(head.len() - 2 * size_of::<i64>());
+        Self { head }
+    }
+
+    /// Appends the id of the record at `log_offset`.
+    pub fn push(&self, text: &mut String, log_offset: i64) {
+        let mut hex = Hex::new();
+        hex.put(&log_offset.to_be_bytes());
+        text.push_str(&self.head);
+        text.push_str(hex.as_str());
+    }
+}
+
 impl FromStr for OffsetId {
     type Err = ParseError;
 

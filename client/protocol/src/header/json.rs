@@ -4,9 +4,12 @@
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use bytestring::ByteString;
-use memchr::{memchr, memchr2};
+use memchr::memchr;
 
-use super::fields::{Fields, Header, Span};
+use super::{
+    fields::{Fields, Header, Span},
+    plain::plain_len,
+};
 use crate::frame::{Encoding, Frame, Head, Language, Malformed};
 
 /// Nested values deeper than this are refused; real headers have two levels.
@@ -113,6 +116,17 @@ pub(super) fn write_field(out: &mut BytesMut, name: &str, value: &str, first: bo
     if !first {
         out.put_u8(b',');
     }
+    let is_plain = |text: &str| plain_len(text.as_bytes()) == text.len();
+    if is_plain(name) && is_plain(value) {
+        // Nearly every one.
+        out.reserve(name.len() + value.len() + 5);
+        out.put_u8(b'"');
+        out.put_slice(name.as_bytes());
+        out.put_slice(b"\":\"");
+        out.put_slice(value.as_bytes());
+        out.put_u8(b'"');
+        return;
+    }
     write_string(out, name);
     out.put_u8(b':');
     write_string(out, value);
@@ -123,21 +137,11 @@ fn write_number(out: &mut BytesMut, value: i32) {
     out.put_slice(text.format(i64::from(value)).as_bytes());
 }
 
-fn needs_escape(byte: u8) -> bool {
-    matches!(byte, b'"' | b'\\' | 0..=0x1f)
-}
-
 fn write_string(out: &mut BytesMut, text: &str) {
     out.put_u8(b'"');
     let mut rest = text.as_bytes();
-    // Nearly every text is plain, and a loop without an exit looks at many bytes at a time.
-    if !rest.iter().fold(false, |found, &byte| found | needs_escape(byte)) {
-        out.put_slice(rest);
-        out.put_u8(b'"');
-        return;
-    }
-    while let Some(at) = rest.iter().position(|&byte| needs_escape(byte)) {
-        let (plain, special) = rest.split_at(at);
+    loop {
+        let (plain, special) = rest.split_at(plain_len(rest));
         out.put_slice(plain);
         let Some((byte, after)) = special.split_first() else { break };
         match byte {
@@ -154,7 +158,6 @@ fn write_string(out: &mut BytesMut, text: &str) {
         }
         rest = after;
     }
-    out.put_slice(rest);
     out.put_u8(b'"');
 }
 
@@ -250,8 +253,14 @@ impl<'a> Scanner<'a> {
 
     /// Steps to the next quote or backslash, or to the end.
     fn skip_plain(&mut self) {
-        let rest = self.rest();
-        self.position += memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+        loop {
+            self.position += plain_len(self.rest());
+            match self.peek() {
+                // Control characters are no JSON, and accepted.
+                Some(0..=0x1f) => self.position += 1,
+                _ => return,
+            }
+        }
     }
 
     /// Reads a quoted string; text with escapes is appended to `unescaped`.
@@ -284,6 +293,14 @@ impl<'a> Scanner<'a> {
     }
 
     fn escape(&mut self, unescaped: &mut String) -> Result<(), Malformed> {
+        // The separators of properties, nearly always.
+        if let Some([b'\\', b'u', b'0', b'0', b'0', digit @ b'1'..=b'9']) =
+            self.rest().first_chunk()
+        {
+            unescaped.push(char::from(digit - b'0'));
+            self.position += 6;
+            return Ok(());
+        }
         self.position += 1;
         let byte = self.peek().ok_or_else(|| self.unexpected("an escape"))?;
         self.position += 1;

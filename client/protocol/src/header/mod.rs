@@ -4,6 +4,7 @@
 pub(crate) mod binary;
 pub(crate) mod fields;
 pub(crate) mod json;
+mod plain;
 
 use bytes::BytesMut;
 pub use fields::Fields;
@@ -134,7 +135,9 @@ impl Decimal {
         }
         if value < 0 {
             left -= 1;
-            self.text.get_mut(left..).and_then(<[u8]>::first_mut).map(|sign| *sign = b'-');
+            if let Some(sign) = self.text.get_mut(left) {
+                *sign = b'-';
+            }
         }
         self.text.get(left..).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
     }
@@ -181,8 +184,8 @@ macro_rules! number_field {
                 match text {
                     None | Some("") => Ok(0),
                     Some(text) => text
-                        .trim()
                         .parse()
+                        .or_else(|_| text.trim().parse())
                         .map_err(|_| FieldError::invalid(field, text, $expected)),
                 }
             }
