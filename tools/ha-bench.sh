@@ -3,7 +3,9 @@
 #
 # tools/ha-bench.sh            BIN: folder with mqnamesrv, mqbroker and mqtool; default: the release build
 # Environment: PAIRS=3 times with and without a slave, BACKLOG_GIB=2 that the slave lacks, RATE=5000
-# messages a second meanwhile, for LOAD=30s.
+# messages a second meanwhile, for LOAD=30s. BODY=1024 bytes each: with small ones the changes of the index
+# that the slave lacks are soon not kept any more, and it gets a snapshot; with large ones it gets the changes.
+# ONLY=backlog leaves out what is not about the slave that is behind.
 #
 # Prints CPU of the broker per message alone and with an asynchronous slave, the latency of one send at a
 # time with and without synchronous replication, and how long the slave takes to catch up under load, with
@@ -12,7 +14,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/env.sh
 bin=${BIN:-$(target_dir)/release}
-pairs=${PAIRS:-3} backlog_gib=${BACKLOG_GIB:-2} rate=${RATE:-5000}
+pairs=${PAIRS:-3} backlog_gib=${BACKLOG_GIB:-2} rate=${RATE:-5000} body=${BODY:-1024} only=${ONLY:-}
 [ -x "$bin/mqbroker" ] || { echo "please run: cargo build --release --workspace --bins" >&2; exit 1; }
 work=$(mktemp -d)
 master=
@@ -65,39 +67,50 @@ send() { # ARGUMENT...
 }
 field() { sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p"; }
 
-start_master async_master
-"$bin/mqtool" topic create bench --queues 4 > /dev/null
-for _ in $(seq "$pairs"); do
-    echo "alone: CPU us per message $(send | field server_cpu_us_per_message)"
+overhead() {
+    for _ in $(seq "$pairs"); do
+        echo "alone: CPU us per message $(send | field server_cpu_us_per_message)"
+        start_slave
+        until_says 'in sync: 0 B'
+        echo "with a slave: CPU us per message $(send | field server_cpu_us_per_message)"
+        stop_slave
+    done
+    one=$(send --connections 1 --in-flight 1)
+    echo "one at a time, alone: p50 us $(field latency_p50_us <<< "$one") p99 us $(field latency_p99_us <<< "$one")"
+    kill "$master"
+    wait "$master" || true
+    start_master sync_master
     start_slave
     until_says 'in sync: 0 B'
-    echo "with a slave: CPU us per message $(send | field server_cpu_us_per_message)"
+    one=$(send --connections 1 --in-flight 1)
+    echo "one at a time, synchronous slave: p50 us $(field latency_p50_us <<< "$one") p99 us $(field latency_p99_us <<< "$one")"
     stop_slave
-done
-one=$(send --connections 1 --in-flight 1)
-echo "one at a time, alone: p50 us $(field latency_p50_us <<< "$one") p99 us $(field latency_p99_us <<< "$one")"
-kill "$master"
-wait "$master" || true
-start_master sync_master
-start_slave
-until_says 'in sync: 0 B'
-one=$(send --connections 1 --in-flight 1)
-echo "one at a time, synchronous slave: p50 us $(field latency_p50_us <<< "$one") p99 us $(field latency_p99_us <<< "$one")"
-stop_slave
-kill "$master"
-wait "$master" || true
+    kill "$master"
+    wait "$master" || true
+}
 
 start_master async_master
+"$bin/mqtool" topic create bench --queues 4 > /dev/null
+if [ "$only" = backlog ]; then
+    start_slave
+    until_says 'in sync: 0 B'
+    stop_slave
+else
+    overhead
+    start_master async_master
+fi
 end() { "$bin/mqtool" ha status -o json | sed -n 's/.*"log_end":\([0-9]*\).*/\1/p' | head -n 1; }
+batch=$((32768 / body > 1 ? 32768 / body : 1))
 target=$(($(end) + backlog_gib * (1 << 30)))
-while [ "$(end)" -lt "$target" ]; do send --batch 32 --duration 5s > /dev/null; done
-before=$(send --rate "$rate" --duration 5s)
+while [ "$(end)" -lt "$target" ]; do send --batch "$batch" --size "$body" --duration 5s > /dev/null; done
+before=$(send --rate "$rate" --duration 10s)
 send --rate "$rate" --duration "${LOAD:-30s}" > "$work/meanwhile.json" & load=$!
 sleep 2
 begun=$(date +%s%N)
 start_slave
 until_says 'slave 1 in sync'
 echo "behind by $backlog_gib GiB and more: in sync after $((($(date +%s%N) - begun) / 1000000)) ms at $rate messages a second"
+echo "how: $(grep 'a slave is taken' "$work/master.log" | sed -n 's/.* \(snapshot=[a-z]*\).*/\1/p' | tail -n 2 | tr '\n' ' ')"
 wait "$load"
 echo "producers before: p50 us $(field latency_p50_us <<< "$before") p99 us $(field latency_p99_us <<< "$before")"
 echo "producers meanwhile: p50 us $(field latency_p50_us < "$work/meanwhile.json") p99 us $(field latency_p99_us < "$work/meanwhile.json")"
