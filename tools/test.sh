@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Everything that has to hold: formatting, lints, all tests, the interop programs of other languages
-# and real text through the whole path. Interop languages whose toolchain is missing are reported as
-# skipped; with CI=true they fail.
+# Everything that has to hold: formatting, lints, all tests, the interop programs of other languages,
+# real text through the whole path and the price of the hot loops. Interop languages whose toolchain is
+# missing are reported as skipped; with CI=true they fail.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/env.sh
@@ -28,6 +28,10 @@ step "torture: a master and its slave"
 tools/torture/cluster.sh "$(dirname "$mqtool")"
 step "real text through mqtool and the Java push consumer"
 MQTOOL=$mqtool tools/lines.sh 5000
+step "instructions of the hot loops"
+tools/gate.sh
+step "the comparison with other brokers works"
+BIN=$(dirname "$mqtool") tools/bench-compare.sh --smoke
 step "the commands of the README"
 MQTOOL=$mqtool tools/readme.sh
 step "done"
