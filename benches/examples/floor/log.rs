@@ -77,7 +77,10 @@ pub(crate) struct Stored {
 }
 
 impl Log {
-    #[expect(unsafe_code, reason = "a mapped file is what our broker writes to, too")]
+    #[expect(
+        unsafe_code,
+        reason = "a mapped file is the cheapest log there is, and this is only a yardstick"
+    )]
     pub(crate) fn new(dir: &Path, listen: SocketAddrV4) -> io::Result<Self> {
         let file: File = tempfile::tempfile_in(dir)?;
         // A full disk is an error here and a signal once it is mapped.

@@ -2,8 +2,8 @@
 //!
 //! Writes are `pwrite`: a disk that fails is an error to handle, where a store to mapped memory
 //! would be a signal, and no page is backed or written back that was not written to. This is the
-//! only module in the workspace that may use `unsafe`, for reading. Three rules make it sound, and
-//! each is held by a type, not by convention:
+//! only module of the product that may use `unsafe`, for reading; a yardstick in `benches/` has one
+//! more. Three rules make it sound, and each is held by a type, not by convention:
 //!
 //! 1. **One writer.** Bytes are written only through [`Writer`], which is created once per
 //!    segment, is not `Clone`, and writes by `&mut self`.
