@@ -3,8 +3,8 @@
 #
 # tools/ha-bench.sh            BIN: folder with mqnamesrv, mqbroker and mqtool; default: the release build
 # Environment: PAIRS=3 times with and without a slave, BACKLOG_GIB=2 that the slave lacks, RATE=5000
-# messages a second meanwhile, for LOAD=30s. BODY=1024 bytes each: with small ones the changes of the index
-# that the slave lacks are soon not kept any more, and it gets a snapshot; with large ones it gets the changes.
+# messages a second meanwhile, for LOAD=30s. The backlog's bodies have BODY=1024 bytes each. Whether the slave gets
+# the changes of the index or a snapshot depends on whether the changes are still kept: `how` says it.
 # ONLY=backlog leaves out what is not about the slave that is behind.
 #
 # Prints CPU of the broker per message alone and with an asynchronous slave, the latency of one send at a

@@ -52,15 +52,8 @@ class Lifecycle:
             "recovery-default": lambda key: self.recovered(key, []),
         }[row.name]
 
-        def pair(ours_first):
-            if ours_first:
-                mine = self.watched(measure, "ours")
-                return mine, self.watched(measure, key)
-            other = self.watched(measure, key)
-            return self.watched(measure, "ours"), other
-
         most = self.bench.pairs if row.name == "start" else min(self.bench.pairs, REPEATS_MOST)
-        return self.bench.repeat(row.name, pair, most)
+        return self.bench.repeat(row.name, lambda: self.watched(measure, "ours"), lambda: self.watched(measure, key), most)
 
     def watched(self, measure, key):
         self.bench.ready()
@@ -132,17 +125,11 @@ class Lifecycle:
             return {"rate": count / seconds, "cpu_us": used * 1e6 / count or None, "messages": count,
                     "others_cores": others, "kernel_cores": kernel}
 
-        def pair(ours_first):
-            first, second = ("ours", key) if ours_first else (key, "ours")
-            samples = {first: once(first)}
-            samples[second] = once(second)
-            return samples["ours"], samples[key]
-
         try:
             for name, server in servers.items():
                 server.until_it_stores()
                 create(name, there, 600.0)
-            return self.bench.repeat("topics", pair)
+            return self.bench.repeat("topics", lambda: once("ours"), lambda: once(key))
         finally:
             for server in servers.values():
                 server.remove()
@@ -165,17 +152,10 @@ class Lifecycle:
                 self.bench.ready(few, many)
                 return self.bench.generator.sample(server, loads, self.bench.window, other.pids)
 
-            def pair(few_first):
-                if few_first:
-                    sample = once(few, many)
-                    return sample, once(many, few)
-                sample = once(many, few)
-                return once(few, many), sample
-
             for server, other in ((few, many), (many, few)):
                 # Every queue gets messages before it counts.
                 self.bench.generator.sample(server, loads, min(4.0, 4 * self.bench.window), other.pids)
-            return self.bench.repeat("many-queues", pair)
+            return self.bench.repeat("many-queues", lambda: once(few, many), lambda: once(many, few))
         finally:
             few.remove()
             many.remove()

@@ -31,13 +31,18 @@ class Bench:
         machine.check_disk(self.folder)
         self.page_cache.fill()
 
-    def repeat(self, name, measure, wanted=None):
-        """Calls `measure`, which returns two samples and is told whether ours is first, until there are
-        enough undisturbed pairs, or too many were disturbed."""
+    def repeat(self, name, mine, other, wanted=None):
+        """Calls `mine` and `other`, each of which returns a sample, in turns: one first and then the other
+        one, until there are enough undisturbed pairs, or too many were disturbed."""
         wanted = wanted or self.pairs
         pairs, discarded, kept_disturbed = [], 0, 0
         while len(pairs) < wanted:
-            ours, theirs = measure(len(pairs) % 2 == 0)
+            if len(pairs) % 2 == 0:
+                ours = mine()
+                theirs = other()
+            else:
+                theirs = other()
+                ours = mine()
             if disturbed(ours, theirs):
                 if discarded < self.repeats * wanted:
                     discarded += 1
@@ -77,11 +82,4 @@ def compare(bench, ours, theirs, row):
         bench.ready(ours, theirs)
         return bench.generator.sample(server, [arguments(server, row.load, row.topic)], seconds, other.pids)
 
-    def pair(ours_first):
-        if ours_first:
-            mine = once(ours, theirs)
-            return mine, once(theirs, ours)
-        other = once(theirs, ours)
-        return once(ours, theirs), other
-
-    return bench.repeat(row.name, pair)
+    return bench.repeat(row.name, lambda: once(ours, theirs), lambda: once(theirs, ours))

@@ -6,7 +6,7 @@ use protocol::{
     code::{RequestCode, ResponseCode},
     frame::{self, Encoding, Frame, Head},
     record,
-    request::pull::{Pull, Pulled, flag},
+    request::pull::Pulled,
 };
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     engine::{Ask, Workload, Worth},
     finish, measure,
     report::Report,
-    target::{Bounds, GROUP, Target, refusal},
+    target::{Bounds, Target, pull, refusal},
 };
 use crate::{Context, error::Failure};
 
@@ -104,20 +104,7 @@ impl Pulls {
 impl Workload for Pulls {
     fn request(&mut self, ask: Ask, out: &mut BytesMut) {
         let cursor = *self.cursor(ask.slot);
-        let header = Pull {
-            consumer_group: GROUP,
-            topic: &self.topic,
-            queue_id: cursor.part.queue,
-            queue_offset: cursor.next,
-            max_messages: self.batch,
-            sys_flag: flag::SUBSCRIPTION,
-            commit_offset: 0,
-            suspend_timeout_ms: 0,
-            subscription: Some("*"),
-            subscription_version: 0,
-            expression_type: Some("TAG"),
-            max_bytes: None,
-        };
+        let header = pull(&self.topic, (cursor.part.queue, cursor.next), self.batch);
         let head = Head::request(RequestCode::PullMessage.as_i32(), ask.slot, self.encoding, false);
         frame::write(out, &head, &header, 0);
     }

@@ -30,7 +30,7 @@ use super::{
     Course,
     check::{Check, Faults, Ledger, Stamp, since},
     engine::{Broken, DRAIN, READ_BYTES, SILENCE, Worth, latencies, record},
-    target::{GROUP, refusal},
+    target::{pull, refusal},
 };
 
 /// How long the broker may hold a pull.
@@ -136,19 +136,11 @@ impl Receiver {
     }
 
     fn pull(&mut self, consumer: &mut Consumer) -> Result<(), Broken> {
+        let at_once = pull(&self.topic, (consumer.queue, consumer.next), PULL_MESSAGES);
         let header = Pull {
-            consumer_group: GROUP,
-            topic: &self.topic,
-            queue_id: consumer.queue,
-            queue_offset: consumer.next,
-            max_messages: PULL_MESSAGES,
-            sys_flag: flag::SUBSCRIPTION | flag::SUSPEND,
-            commit_offset: 0,
+            sys_flag: at_once.sys_flag | flag::SUSPEND,
             suspend_timeout_ms: i64::try_from(HOLD.as_millis()).unwrap_or(i64::MAX),
-            subscription: Some("*"),
-            subscription_version: 0,
-            expression_type: Some("TAG"),
-            max_bytes: None,
+            ..at_once
         };
         self.out.clear();
         let head = Head::request(RequestCode::PullMessage.as_i32(), 0, self.encoding, false);

@@ -19,7 +19,7 @@ use super::engine::Broken;
 use crate::{Context, block_on, error::Failure, output::say};
 
 /// The group that RocketMQ's tools pull under; every broker knows it, and nothing is committed.
-pub(super) const GROUP: &str = "TOOLS_CONSUMER";
+const GROUP: &str = "TOOLS_CONSUMER";
 /// Bit of a permission: may be written.
 const WRITE: i32 = 2;
 
@@ -135,6 +135,24 @@ pub(super) struct Bounds {
     pub(super) max: i64,
 }
 
+/// A pull of all tags from an offset of a queue, answered at once.
+pub(super) fn pull(topic: &str, (queue, offset): (i32, i64), max_messages: i32) -> Pull<'_> {
+    Pull {
+        consumer_group: GROUP,
+        topic,
+        queue_id: queue,
+        queue_offset: offset,
+        max_messages,
+        sys_flag: flag::SUBSCRIPTION,
+        commit_offset: 0,
+        suspend_timeout_ms: 0,
+        subscription: Some("*"),
+        subscription_version: 0,
+        expression_type: Some("TAG"),
+        max_bytes: None,
+    }
+}
+
 /// A refusal in the server's words.
 pub(super) fn refusal(frame: &Frame) -> String {
     let reason = frame.remark.as_deref().unwrap_or("without a reason");
@@ -187,20 +205,7 @@ impl Probe {
     /// A pull from the start of a queue: whatever its code, the answer says where the queue begins
     /// and ends, so that a server which serves sends and pulls alone can be measured.
     fn pull(&mut self, topic: &str, queue: i32) -> Result<Frame, Broken> {
-        let header = Pull {
-            consumer_group: GROUP,
-            topic,
-            queue_id: queue,
-            queue_offset: 0,
-            max_messages: 1,
-            sys_flag: flag::SUBSCRIPTION,
-            commit_offset: 0,
-            suspend_timeout_ms: 0,
-            subscription: Some("*"),
-            subscription_version: 0,
-            expression_type: Some("TAG"),
-            max_bytes: None,
-        };
+        let header = pull(topic, (queue, 0), 1);
         let mut out = BytesMut::new();
         let code = RequestCode::PullMessage.as_i32();
         frame::write(&mut out, &Head::request(code, queue, Encoding::Json, false), &header, 0);
