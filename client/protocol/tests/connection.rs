@@ -314,6 +314,43 @@ async fn requests_wait_until_their_peer_takes_the_answers() {
     }
 }
 
+/// Clients commit their offsets one-way in the moment they leave. On a runtime of one thread nothing
+/// is served between two lines without an `await`.
+#[tokio::test]
+async fn what_a_peer_sent_before_it_left_is_served() {
+    for (way, unread, held) in [
+        ("it ends its side in order", false, 0),
+        ("it leaves an answer unread, which resets the connection", true, 0),
+        ("the server notices when it writes another answer", true, 1),
+    ] {
+        let running = start().await;
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        let mut before = requests(RequestCode::PullMessage, held, 0);
+        before.unsplit(requests(RequestCode::SendMessage, 1, 1));
+        stream.write_all(&before).await.unwrap();
+        stream.readable().await.unwrap();
+        if !unread {
+            replies(&mut stream, 1).await;
+        }
+        let parting = requests(RequestCode::UpdateConsumerOffset, 8, 0);
+        assert_eq!(stream.try_write(&parting).unwrap(), parting.len());
+        drop(stream);
+        running.echo.release.notify_waiters();
+        until(|| running.echo.closed.load(Ordering::Relaxed) == 1).await;
+        let sent = usize::try_from(held + 1 + 8).unwrap();
+        assert_eq!(running.echo.turns.load(Ordering::Relaxed), sent, "{way}");
+    }
+}
+
+/// Waits until something is so.
+async fn until(condition: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < WAIT, "it did not come to pass");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_peer_that_takes_nothing_for_a_while_is_left_and_a_slow_one_is_not() {
     let (echo, address) = bounded(|config| {

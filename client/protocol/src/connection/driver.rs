@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use thiserror::Error;
 use tokio::{
     net::TcpStream,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Duration, Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
 use super::{Connection, Service, State, lock};
@@ -21,6 +21,8 @@ use crate::frame::{self, Frame, Ticket};
 const TURN_BYTES: usize = 256 * 1024;
 /// What a peer must take in [`super::Bounds::stall`], or everything if that is less.
 const STALL_BYTES: usize = 64 * 1024;
+/// After a failed write the end of what the peer sent shows at once, unless only the write failed.
+const REST_WAIT: Duration = Duration::from_secs(1);
 
 /// Serves `stream` until it ends. The caller's task is the connection's task.
 pub(crate) async fn drive<S: Service>(
@@ -74,7 +76,14 @@ impl<S: Service> Driver<'_, S> {
         let mut taken_before = None;
         let mut unserved = false;
         loop {
-            let (backlog, taken) = self.flush()?;
+            let (backlog, taken) = match self.flush() {
+                Ok(flushed) => flushed,
+                Err(error) => {
+                    self.connection.end();
+                    self.serve_rest(&mut buffer, &mut turn).await?;
+                    return Err(error.into());
+                }
+            };
             if backlog == 0 {
                 taken_before = None;
             } else if taken_before.is_none() {
@@ -93,7 +102,7 @@ impl<S: Service> Driver<'_, S> {
             }
             let serving = state == State::Open && !self.is_full();
             if serving && unserved {
-                unserved = self.serve_turn(&mut buffer, &mut turn)?;
+                unserved = self.serve_turn(&mut buffer, &mut turn, false)?;
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -101,11 +110,10 @@ impl<S: Service> Driver<'_, S> {
                 ready = self.stream.readable(), if serving => {
                     ready?;
                     quiet_ticks = 0;
-                    let open = self.read(&mut buffer)?;
-                    unserved = self.serve_turn(&mut buffer, &mut turn)?;
-                    if !open {
+                    if !self.read(&mut buffer)? {
                         return Ok(());
                     }
+                    unserved = self.serve_turn(&mut buffer, &mut turn, false)?;
                 }
                 ready = self.stream.writable(), if backlog > 0 => {
                     ready?;
@@ -152,7 +160,24 @@ impl<S: Service> Driver<'_, S> {
         Ok((outbox.bytes, outbox.taken))
     }
 
-    /// Reads what is there; `false` when the peer has ended its side.
+    /// Serves what came from a peer that takes no more replies: clients commit their offsets one-way
+    /// in the moment they leave.
+    async fn serve_rest(
+        &self,
+        buffer: &mut BytesMut,
+        turn: &mut S::Turn,
+    ) -> Result<(), frame::Malformed> {
+        while let Ok(Ok(())) = timeout(REST_WAIT, self.stream.readable()).await {
+            if !self.read(buffer).unwrap_or(false) {
+                break;
+            }
+            self.serve_turn(buffer, turn, true)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what is there; `false` when the peer has ended its side and nothing came before. An
+    /// end or an error behind other bytes shows at the next call, when those have been served.
     fn read(&self, buffer: &mut BytesMut) -> io::Result<bool> {
         let mut budget = TURN_BYTES;
         while budget > 0 {
@@ -161,24 +186,27 @@ impl<S: Service> Driver<'_, S> {
                 buffer.reserve(64 * 1024);
             }
             match self.stream.try_read_buf(buffer) {
-                Ok(0) => return Ok(false),
-                Ok(count) => budget = budget.saturating_sub(count),
+                Ok(count) if count > 0 => budget = budget.saturating_sub(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Ok(_) | Err(_) if budget < TURN_BYTES => break,
+                Ok(_) => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
         Ok(true)
     }
 
-    /// Serves the whole frames of `buffer` as one turn; `true` if some had to be left.
+    /// Serves the whole frames of `buffer` as one turn; `true` if some had to be left, which does
+    /// not happen when the peer has gone.
     fn serve_turn(
         &self,
         buffer: &mut BytesMut,
         turn: &mut S::Turn,
+        gone: bool,
     ) -> Result<bool, frame::Malformed> {
         let large = buffer.len() > TURN_BYTES;
         self.connection.in_turn.store(true, Ordering::Release);
-        let outcome = self.serve(buffer, turn);
+        let outcome = self.serve(buffer, turn, gone);
         self.guard(None, || self.service.turn_end(self.connection, turn));
         self.connection.in_turn.store(false, Ordering::Release);
         if large && buffer.len() <= TURN_BYTES {
@@ -188,9 +216,14 @@ impl<S: Service> Driver<'_, S> {
         outcome
     }
 
-    fn serve(&self, buffer: &mut BytesMut, turn: &mut S::Turn) -> Result<bool, frame::Malformed> {
+    fn serve(
+        &self,
+        buffer: &mut BytesMut,
+        turn: &mut S::Turn,
+        gone: bool,
+    ) -> Result<bool, frame::Malformed> {
         loop {
-            if self.is_full() || self.connection.ended.load(Ordering::Relaxed) {
+            if !gone && (self.is_full() || self.connection.ended.load(Ordering::Relaxed)) {
                 return Ok(true);
             }
             let Some(bytes) = frame::split(buffer)? else { return Ok(false) };
