@@ -8,7 +8,7 @@ use super::{
 use super::{
     frame::{self, Body, Frame, Hello, Welcome},
     plan::{self, Own, Plan, Refusal},
-    replica::{Deltas, Identity, Master, StoreError},
+    replica::{Identity, Master, StoreError},
     sink::Who,
 };
 
@@ -59,7 +59,7 @@ pub(crate) fn greet(
     }
     own.deltas_kept = hello.sequence <= position.sequence
         && lost.is_none_or(|lost| hello.sequence > lost)
-        && !matches!(store.deltas_after(hello.sequence, 1)?, Deltas::Gone);
+        && store.keeps_after(hello.sequence)?;
     let plan = plan::decide(hello, &own)?;
     #[cfg(test)]
     let plan = if bug(Bug::NoTruncation) && matches!(plan.log, LogPlan::Cut(_)) {

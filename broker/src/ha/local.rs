@@ -1,11 +1,11 @@
 //! The store of this broker, as replication asks it.
 
-use std::{io, path::PathBuf, sync::Arc, thread::Thread};
+use std::{io, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use storage::{
     Store,
-    replica::{self, Role, SavedRole},
+    replica::{self, Role, SavedRole, Wake},
 };
 
 use super::replica::{
@@ -24,8 +24,8 @@ pub(crate) struct Local {
 impl Replica for Local {
     type Watch = replica::WatchGuard;
 
-    fn watch(&self, thread: Thread) -> Self::Watch {
-        self.store.watch(thread)
+    fn watch(&self, wake: Wake) -> Self::Watch {
+        self.store.watch(wake)
     }
 
     fn identity(&self) -> Result<Identity, StoreError> {
@@ -54,6 +54,10 @@ impl Master for Local {
 
     fn deltas_after(&self, sequence: u64, max_bytes: usize) -> Result<Deltas, StoreError> {
         Ok(self.store.deltas_after(sequence, max_bytes)?)
+    }
+
+    fn keeps_after(&self, sequence: u64) -> Result<bool, StoreError> {
+        Ok(self.store.keeps_after(sequence)?)
     }
 
     fn snapshot(&self) -> Result<Self::Snapshot, StoreError> {

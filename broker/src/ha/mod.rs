@@ -2,7 +2,7 @@
 //! and when a message counts as replicated.
 //!
 //! Deciding is apart from doing. `plan`, `acks`, `source` and `sink` know no socket, no thread and no
-//! clock; `link` has the threads. This module is the door for the rest of the broker. The protocol is in
+//! clock; `link` has the sockets. This module is the door for the rest of the broker. The protocol is in
 //! `REPLICATION.md`.
 
 mod acker;
@@ -53,7 +53,7 @@ impl std::fmt::Debug for Ha {
 }
 
 impl Ha {
-    /// Waits for slaves.
+    /// Waits for slaves, in tasks of the caller's runtime.
     ///
     /// # Errors
     /// The address cannot be listened on, or the store cannot be read.
@@ -81,7 +81,7 @@ impl Ha {
         Ok(Self { side: Side::Slave(link), ended })
     }
 
-    /// Ends all sessions and waits for the threads. Blocking; the second call does nothing. Comes
+    /// Ends all sessions and waits for their ends. Blocking; the second call does nothing. Comes
     /// before the store is closed.
     pub(crate) fn stop(&self) {
         match &self.side {

@@ -1,12 +1,12 @@
 //! What replication asks of a store. The real one and the simulated one answer alike.
 
-use std::{io, thread::Thread};
+use std::io;
 
 use bytes::Bytes;
 use storage::ReadError;
 pub(crate) use storage::replica::{
     Delta, Deltas, Epoch, Identity, LogPiece, PendingOffset, Position, ReplicaError, SnapshotFile,
-    StateDigest, Work,
+    StateDigest, Wake, Work,
 };
 
 /// Number of the newest epoch, 0 without one.
@@ -60,12 +60,12 @@ impl From<io::Error> for StoreError {
     }
 }
 
-/// What both sides ask. All of it may block.
+/// What both sides ask. All of it may block, but [`Replica::watch`] and [`Replica::position`].
 pub(crate) trait Replica {
     /// Ends the waking when it is dropped.
-    type Watch;
-    /// Unparks a thread whenever the store has come further.
-    fn watch(&self, thread: Thread) -> Self::Watch;
+    type Watch: Send;
+    /// Calls this whenever the store has come further.
+    fn watch(&self, wake: Wake) -> Self::Watch;
     /// Whose data this is.
     fn identity(&self) -> Result<Identity, StoreError>;
     /// Where the store stands.
@@ -82,8 +82,10 @@ pub(crate) trait Master: Replica {
     type Snapshot: Snapshot;
     /// Bytes of the log from here; `None` at its end.
     fn log_piece(&self, from: u64, max_bytes: usize) -> Result<Option<LogPiece>, StoreError>;
-    /// Changes of the index that follow; at least one if there is any.
+    /// Changes of the index that follow; at least one if there is any and none is being written.
     fn deltas_after(&self, sequence: u64, max_bytes: usize) -> Result<Deltas, StoreError>;
+    /// Whether all changes that follow are kept.
+    fn keeps_after(&self, sequence: u64) -> Result<bool, StoreError>;
     /// Makes a snapshot of the index as it is now.
     fn snapshot(&self) -> Result<Self::Snapshot, StoreError>;
     /// The log up to here is on enough slaves.

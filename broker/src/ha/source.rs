@@ -22,8 +22,10 @@ pub(crate) const DIGEST_BYTES: u64 = 16 << 20;
 pub(crate) const DIGEST_MS: u64 = 30_000;
 /// Changes that are fetched at a time.
 const FETCH_BYTES: usize = 4 << 20;
-/// What one [`Feed::poll`] makes at most, about.
+/// What one [`Feed::poll`] makes at most, about. So much of the log's end is in memory.
 const POLL_BYTES: usize = 2 << 20;
+/// A slave that lacks no more changes than these gets them from memory.
+const QUICK_CHANGES: u64 = 10_000;
 
 /// What a slave says.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,6 +94,20 @@ impl<S: Master> Feed<S> {
         match &self.mode {
             Mode::Stream(stream) => Some(stream.sent),
             Mode::Snapshot(_) | Mode::Done => None,
+        }
+    }
+
+    /// Whether [`Feed::poll`] finds what it needs in memory.
+    pub(crate) fn is_quick(&self, store: &S, now_ms: u64) -> bool {
+        match &self.mode {
+            Mode::Stream(stream) => {
+                let position = store.position();
+                position.appended.saturating_sub(stream.sent.log) <= POLL_BYTES as u64
+                    && position.sequence.saturating_sub(stream.sent.sequence) <= QUICK_CHANGES
+                    && now_ms.saturating_sub(stream.state_ms) < DIGEST_MS
+            }
+            Mode::Snapshot(_) => false,
+            Mode::Done => true,
         }
     }
 

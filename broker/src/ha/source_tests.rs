@@ -1,13 +1,13 @@
 //! Sizes that the simulation's small stores never reach.
 
-use std::{cell::Cell, thread::Thread};
+use std::cell::Cell;
 
 use bytes::Bytes;
 
 use super::*;
 use crate::ha::{
     frame::LogPlan,
-    replica::{Identity, LogPiece, PendingOffset, Replica, Snapshot, StoreError},
+    replica::{Identity, LogPiece, PendingOffset, Replica, Snapshot, StoreError, Wake},
 };
 
 /// A master with any amount of log and one large change.
@@ -43,7 +43,7 @@ impl Snapshot for NoSnapshot {
 impl Replica for Large {
     type Watch = ();
 
-    fn watch(&self, _: Thread) {}
+    fn watch(&self, _: Wake) {}
 
     fn identity(&self) -> Result<Identity, StoreError> {
         Ok(Identity::default())
@@ -75,6 +75,10 @@ impl Master for Large {
         let batch = Bytes::from(vec![1; self.batch]);
         let (first_sequence, needs) = (sequence + 1, 0);
         Ok(Deltas::Next(vec![Delta { first_sequence, last_sequence: sequence + 1, needs, batch }]))
+    }
+
+    fn keeps_after(&self, _: u64) -> Result<bool, StoreError> {
+        Ok(true)
     }
 
     fn snapshot(&self) -> Result<NoSnapshot, StoreError> {

@@ -15,7 +15,7 @@ pub(crate) mod topic;
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
+        Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, TryLockError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -311,6 +311,15 @@ impl Index {
     /// The newest changes; nothing is written while this lives.
     pub(crate) fn ring(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`Index::ring`], or `None` while a batch is being written.
+    pub(crate) fn try_ring(&self) -> Option<MutexGuard<'_, Ring>> {
+        match self.ring.try_lock() {
+            Ok(ring) => Some(ring),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// RocksDB's sequence number up to which everything is known to be on the disk; 0 until

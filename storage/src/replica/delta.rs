@@ -1,7 +1,10 @@
 //! Changes of the index on their way to slaves: the newest in memory, older ones from RocksDB's
 //! WAL.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::MutexGuard,
+};
 
 use bytes::Bytes;
 
@@ -122,7 +125,7 @@ fn contiguous(sequence: u64, deltas: Vec<Delta>) -> Deltas {
     Deltas::Next(deltas)
 }
 
-/// What follows `sequence`.
+/// What follows `sequence`; nothing while a batch is being written, which may take as long as a disk.
 ///
 /// # Errors
 /// [`ReplicaError::Read`].
@@ -131,7 +134,26 @@ pub(crate) fn after(
     sequence: u64,
     max_bytes: usize,
 ) -> Result<Deltas, ReplicaError> {
-    let ring = index.ring();
+    match index.try_ring() {
+        Some(ring) => following(index, ring, sequence, max_bytes),
+        None => Ok(Deltas::Next(Vec::new())),
+    }
+}
+
+/// Whether all changes after `sequence` are kept.
+///
+/// # Errors
+/// [`ReplicaError::Read`].
+pub(crate) fn kept(index: &Index, sequence: u64) -> Result<bool, ReplicaError> {
+    Ok(following(index, index.ring(), sequence, 1)? != Deltas::Gone)
+}
+
+fn following(
+    index: &Index,
+    ring: MutexGuard<'_, Ring>,
+    sequence: u64,
+    max_bytes: usize,
+) -> Result<Deltas, ReplicaError> {
     let latest = index.db()?.db().latest_sequence_number();
     if sequence >= latest {
         return Ok(if sequence == latest { Deltas::Next(Vec::new()) } else { Deltas::Gone });

@@ -32,7 +32,7 @@ pub use epochs::Epoch;
 pub use role::{SavedRole, save_role, saved_role};
 pub use snapshot::{Snapshot, SnapshotFile, Stage, stage};
 pub use source::{Identity, LogPiece, Position};
-pub use watch::WatchGuard;
+pub use watch::{Wake, WatchGuard};
 pub use work::{Work, plan};
 
 use crate::{Poison, ReadError};

@@ -1,12 +1,12 @@
 //! What a master reads of itself for its slaves.
 
-use std::{sync::atomic::Ordering, thread::Thread};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
 use super::{
     Deltas, Epoch, ReplicaError, Role, Snapshot, StateDigest, WatchGuard, batch, delta, digest,
-    epochs::Epochs, snapshot,
+    epochs::Epochs, snapshot, watch::Wake,
 };
 use crate::{ReadError, Store, num::to_usize};
 
@@ -105,12 +105,22 @@ impl Store {
         Ok(Some(LogPiece { offset: from, segment_base, segment_bytes, bytes }))
     }
 
-    /// The changes of the index that follow `sequence`, up to about `max_bytes` of them.
+    /// The changes of the index that follow `sequence`, up to about `max_bytes` of them. None while
+    /// another one is being written: whoever watches is woken after it.
     ///
     /// # Errors
     /// [`ReplicaError::Read`].
     pub fn deltas_after(&self, sequence: u64, max_bytes: usize) -> Result<Deltas, ReplicaError> {
         delta::after(&self.shared.core.index, sequence, max_bytes)
+    }
+
+    /// Whether the changes of the index that follow `sequence` are kept. Waits for one that is being
+    /// written.
+    ///
+    /// # Errors
+    /// [`ReplicaError::Read`].
+    pub fn keeps_after(&self, sequence: u64) -> Result<bool, ReplicaError> {
+        delta::kept(&self.shared.core.index, sequence)
     }
 
     /// CRC-32 of bytes of the log.
@@ -144,8 +154,8 @@ impl Store {
         self.shared.core.confirm();
     }
 
-    /// Wakes a thread whenever the store has come further, until the guard is dropped.
-    pub fn watch(&self, thread: Thread) -> WatchGuard {
-        self.shared.core.watchers.add(thread)
+    /// Calls `wake` whenever the store has come further, until the guard is dropped.
+    pub fn watch(&self, wake: Wake) -> WatchGuard {
+        self.shared.core.watchers.add(wake)
     }
 }

@@ -1,12 +1,10 @@
-//! What the threads of a master share.
+//! What the sessions of a master share.
 
 use std::{
     collections::HashMap,
-    net::TcpStream,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    convert::Infallible,
+    ops::Deref,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
 };
 
 use tokio::sync::watch;
@@ -17,7 +15,7 @@ use crate::ha::{
     acks::{AckError, Acks, SESSIONS_MAX},
     frame::Hello,
     greet::GreetError,
-    replica::{Deltas, Master, Snapshot as _, StoreError},
+    replica::{Master, Snapshot as _, StoreError},
     session::SessionEnd,
     sink::Who,
 };
@@ -42,24 +40,48 @@ pub(super) enum Over {
     Store(#[from] StoreError),
     #[error(transparent)]
     Link(#[from] LinkError),
-    #[error("this broker stops")]
-    Stopped,
 }
 
-/// What the threads share.
+/// What the sessions share.
 pub(super) struct Hub<S: Master> {
     pub(super) store: S,
     pub(super) name: Who,
     pub(super) kind: AckKind,
     pub(super) acks: Mutex<Acks>,
     pub(super) clock: Clock,
-    pub(super) stop: AtomicBool,
     pub(super) replicated: watch::Sender<u64>,
     pub(super) ended: watch::Sender<Option<Ended>>,
-    pub(super) connections: Mutex<HashMap<u64, TcpStream>>,
     pub(super) parked: Mutex<HashMap<u64, (S::Snapshot, u64)>>,
     /// After which change a slave can only be helped by a snapshot.
     pub(super) lost: Mutex<HashMap<u64, u64>>,
+}
+
+/// The hub in the hands of somebody who works with its store. Whoever has the receiver of `until`
+/// knows when the last of them is done.
+pub(super) struct AtWork<S: Master> {
+    hub: Arc<Hub<S>>,
+    until: mpsc::Sender<Infallible>,
+}
+
+impl<S: Master> AtWork<S> {
+    pub(super) fn new(hub: &Arc<Hub<S>>) -> (Self, mpsc::Receiver<Infallible>) {
+        let (until, done) = mpsc::channel();
+        (Self { hub: Arc::clone(hub), until }, done)
+    }
+}
+
+impl<S: Master> Clone for AtWork<S> {
+    fn clone(&self) -> Self {
+        Self { hub: Arc::clone(&self.hub), until: self.until.clone() }
+    }
+}
+
+impl<S: Master> Deref for AtWork<S> {
+    type Target = Hub<S>;
+
+    fn deref(&self) -> &Hub<S> {
+        &self.hub
+    }
 }
 
 impl<S: Master> Hub<S> {
@@ -67,17 +89,13 @@ impl<S: Master> Hub<S> {
         lock(&self.acks)
     }
 
-    pub(super) fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-    }
-
     /// The snapshot that a slave has in part, if its changes can go on from there.
     pub(super) fn take_parked(&self, hello: &Hello) -> Result<Option<S::Snapshot>, StoreError> {
         let Some((snapshot, _)) = lock(&self.parked).remove(&hello.broker_id) else {
             return Ok(None);
         };
-        let kept = snapshot.id() == hello.snapshot_id
-            && !matches!(self.store.deltas_after(snapshot.sequence(), 1)?, Deltas::Gone);
+        let kept =
+            snapshot.id() == hello.snapshot_id && self.store.keeps_after(snapshot.sequence())?;
         Ok(kept.then_some(snapshot))
     }
 

@@ -1,54 +1,62 @@
-//! The master's sockets: it waits for slaves, greets them, and reads what they acknowledge.
+//! The master's sockets: it waits for slaves, greets them, and reads what they acknowledge. Sessions
+//! are tasks of the runtime that serves clients.
 
 use std::{
-    collections::HashMap,
+    convert::Infallible,
     io,
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
+    net::SocketAddr,
+    sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{
+    net::{TcpListener, TcpStream, tcp::OwnedWriteHalf},
+    select,
+    sync::{Notify, watch},
+    task::JoinSet,
+    time::{interval, sleep},
+};
 
 use super::{
-    Clock, Frames, LinkError, TICK,
-    hub::{Hub, Over, lock},
+    Clock, LinkError, TICK,
+    hub::{AtWork, Hub, Over, lock},
     send,
+    wire::{self, Incoming},
 };
-use crate::ha::{
-    AckKind, Ended, SlaveStatus,
-    acks::{AckError, Acks, Reach, SESSIONS_MAX, SessionId},
-    frame::{Body, Frame, Hello, Refuse},
-    greet::{self, GreetError},
-    plan::{Code, Plan, Refusal},
-    replica::{Epoch, Identity, Master},
-    session::{Count, SessionEnd},
-    sink::Who,
-    source::{self, Said},
+use crate::{
+    ha::{
+        AckKind, Ended, SlaveStatus,
+        acks::{Acks, Reach, SESSIONS_MAX, SessionId},
+        frame::{Body, Frame, Hello, Refuse},
+        greet::{self, GreetError},
+        plan::{Code, Plan, Refusal},
+        replica::{Epoch, Identity, Master},
+        session::{Count, SessionEnd},
+        sink::Who,
+        source::{self, Said},
+    },
+    state::blocking,
 };
 
 /// Connections that may be open at a time, those that were not welcomed among them.
 const CONNECTIONS_MAX: usize = 2 * SESSIONS_MAX;
-/// How often the listener is asked.
-const ACCEPT: Duration = Duration::from_millis(50);
+/// How often it is looked for snapshots that nobody needs any more.
+const FORGET: Duration = Duration::from_secs(10);
 
 /// A master's running replication.
 pub(crate) struct MasterLink<S: Master> {
     hub: Arc<Hub<S>>,
     local: SocketAddr,
-    acceptor: Mutex<Option<JoinHandle<()>>>,
+    stop: watch::Sender<bool>,
+    /// Ends with the last who works for a session, without a word.
+    done: Mutex<mpsc::Receiver<Infallible>>,
 }
 
-impl<S> MasterLink<S>
-where
-    S: Master + Send + Sync + 'static,
-    S::Snapshot: Send,
-{
-    /// Listens.
+impl<S: Master<Snapshot: Send> + Send + Sync + 'static> MasterLink<S> {
+    /// Listens. Sessions are tasks of the caller's runtime.
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
     pub(crate) fn start(
         store: S,
         name: Who,
@@ -56,7 +64,7 @@ where
         (needed, kind, epoch): (usize, AckKind, Epoch),
         ended: watch::Sender<Option<Ended>>,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind(listen)?;
+        let listener = std::net::TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
         let local = listener.local_addr()?;
         let hub = Arc::new(Hub {
@@ -65,34 +73,22 @@ where
             kind,
             acks: Mutex::new(Acks::new(needed, kind, epoch)),
             clock: Clock::start(),
-            stop: AtomicBool::new(false),
             replicated: watch::Sender::new(0),
             ended,
-            connections: Mutex::default(),
             parked: Mutex::default(),
             lost: Mutex::default(),
         });
-        let shared = Arc::clone(&hub);
-        let acceptor = thread::Builder::new()
-            .name("ha-accept".to_owned())
-            .spawn(move || accept(&shared, &listener))?;
-        Ok(Self { hub, local, acceptor: Mutex::new(Some(acceptor)) })
+        let (stop, stopped) = watch::channel(false);
+        let (at_work, done) = AtWork::new(&hub);
+        tokio::spawn(accept(at_work, TcpListener::from_std(listener)?, stopped));
+        Ok(Self { hub, local, stop, done: Mutex::new(done) })
     }
 
-    /// Ends everything; the second call does nothing.
+    /// Ends all sessions and waits for their ends. Blocking; the second call does nothing.
     pub(crate) fn stop(&self) {
-        let acceptor = lock(&self.acceptor).take();
-        self.hub.stop.store(true, Ordering::Release);
-        for stream in lock(&self.hub.connections).values() {
-            // It may be closed already.
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-        if let Some(acceptor) = acceptor {
-            acceptor.thread().unpark();
-            if acceptor.join().is_err() {
-                tracing::error!("a thread of replication has panicked");
-            }
-        }
+        self.stop.send_replace(true);
+        // Nothing is ever sent: what ends the waiting is the last sender's end.
+        let _ = lock(&self.done).recv();
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
@@ -124,111 +120,112 @@ where
     }
 }
 
-fn accept<S>(hub: &Arc<Hub<S>>, listener: &TcpListener)
-where
-    S: Master + Send + Sync + 'static,
-    S::Snapshot: Send,
-{
-    let mut sessions: HashMap<u64, JoinHandle<()>> = HashMap::new();
-    let mut number = 0;
-    while !hub.stopped() {
-        match listener.accept() {
-            Ok((stream, peer)) => {
-                number += 1;
-                match begin(hub, number, (stream, peer), sessions.len()) {
-                    Ok(session) => drop(sessions.insert(number, session)),
-                    Err(error) => tracing::warn!(%peer, %error, "a slave is not taken"),
+async fn accept<S: Master<Snapshot: Send> + Send + Sync + 'static>(
+    hub: AtWork<S>,
+    listener: TcpListener,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut sessions = JoinSet::new();
+    let mut forget = interval(FORGET);
+    loop {
+        select! {
+            // Also when the link is gone without having said so.
+            () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
+            accepted = listener.accept() => match accepted {
+                Ok((_, peer)) if sessions.len() >= CONNECTIONS_MAX => {
+                    tracing::warn!(%peer, open = sessions.len(), "too many connections of slaves");
+                }
+                Ok((stream, peer)) => {
+                    let hub = hub.clone();
+                    sessions.spawn(async move { serve(&hub, stream, peer).await });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "no slave can connect; next try soon");
+                    sleep(TICK).await;
+                }
+            },
+            Some(session) = sessions.join_next() => {
+                if session.is_err() {
+                    tracing::error!("a session of replication has panicked");
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::park_timeout(ACCEPT),
-            Err(error) => {
-                tracing::warn!(%error, "no slave can connect; next try soon");
-                thread::park_timeout(TICK);
-            }
-        }
-        sessions.retain(|_, session| !session.is_finished());
-        hub.forget_parked();
-    }
-    // Those that began while the stop came.
-    lock(&hub.connections).values().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
-    for session in sessions.into_values() {
-        if session.join().is_err() {
-            tracing::error!("a session of replication has panicked");
+            _ = forget.tick() => hub.forget_parked(),
         }
     }
-}
-
-fn begin<S>(
-    hub: &Arc<Hub<S>>,
-    number: u64,
-    (stream, peer): (TcpStream, SocketAddr),
-    open: usize,
-) -> io::Result<JoinHandle<()>>
-where
-    S: Master + Send + Sync + 'static,
-    S::Snapshot: Send,
-{
-    if open >= CONNECTIONS_MAX {
-        return Err(io::Error::other(format!("{open} connections are open already")));
-    }
-    lock(&hub.connections).insert(number, stream.try_clone()?);
-    let hub = Arc::clone(hub);
-    thread::Builder::new().name("ha-session".to_owned()).spawn(move || {
-        let over = serve(&hub, stream, peer);
-        lock(&hub.connections).remove(&number);
-        match over {
-            Over::Stopped => {}
-            Over::Greet(GreetError::Refused(reason)) => {
-                tracing::warn!(%peer, %reason, "a slave is refused")
-            }
-            reason => tracing::info!(%peer, %reason, "a slave's session is over"),
-        }
-    })
+    sessions.shutdown().await;
 }
 
 /// One connection, from its greeting to its end.
-fn serve<S>(hub: &Hub<S>, stream: TcpStream, peer: SocketAddr) -> Over
-where
-    S: Master + Sync,
-    S::Snapshot: Send,
-{
-    let run = || -> Result<(), Over> {
-        let mut frames = Frames::new(stream.try_clone().map_err(LinkError::from)?)?;
-        let Some(Body::Hello(hello)) = frames.greeting()?.body else { return Err(Over::NoHello) };
-        let mut stream = stream.try_clone().map_err(LinkError::from)?;
-        let lost = lock(&hub.lost).get(&hello.broker_id).copied();
-        let (identity, plan) = match greet::greet(&hub.store, &hub.name, &hello, lost) {
+async fn serve<S: Master<Snapshot: Send> + Send + Sync + 'static>(
+    hub: &AtWork<S>,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
+    match session(hub, stream, peer).await {
+        Over::Greet(GreetError::Refused(reason)) => {
+            tracing::warn!(%peer, %reason, "a slave is refused");
+        }
+        reason => tracing::info!(%peer, %reason, "a slave's session is over"),
+    }
+}
+
+async fn session<S: Master<Snapshot: Send> + Send + Sync + 'static>(
+    hub: &AtWork<S>,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> Over {
+    let run = async {
+        stream.set_nodelay(true).map_err(LinkError::from)?;
+        let (reading, mut writing) = stream.into_split();
+        let mut incoming = Incoming::new(reading);
+        let Some(Body::Hello(hello)) = incoming.greeting().await?.body else {
+            return Err(Over::NoHello);
+        };
+        let hello = Arc::new(hello);
+        let decide = {
+            let (hub, hello) = (hub.clone(), Arc::clone(&hello));
+            let lost = lock(&hub.lost).get(&hello.broker_id).copied();
+            move || greet::greet(&hub.store, &hub.name, &hello, lost)
+        };
+        let (identity, plan) = match blocking(decide).await {
             Ok(greeted) => greeted,
-            Err(error) => return Err(refuse(hub, &mut stream, error.into())),
+            Err(error) => return Err(refuse(hub, &mut writing, error.into()).await),
         };
         let begun = hub.acks().begin(hello.broker_id, peer, hub.clock.now_ms());
-        let session = match begun {
-            Ok(session) => session,
-            Err(error) => return Err(refuse(hub, &mut stream, error.into())),
+        let seat = match begun {
+            Ok(session) => Seat { hub, session },
+            Err(error) => return Err(refuse(hub, &mut writing, error.into()).await),
         };
-        let outcome = admit(hub, (&mut frames, &mut stream), &hello, (&identity, plan, session));
-        hub.acks().end(session);
+        let streams = (&mut incoming, &mut writing);
+        let outcome = admit(hub, streams, &hello, (&identity, plan, seat.session)).await;
         if let Err(Over::Session(SessionEnd::Lost { sequence, .. })) = &outcome {
             hub.note_lost(hello.broker_id, *sequence);
         }
         outcome
     };
-    let outcome = run();
-    let _ = stream.shutdown(Shutdown::Both);
-    match outcome {
-        _ if hub.stopped() => Over::Stopped,
-        Ok(()) => Over::Link(LinkError::Closed),
-        Err(over) => over,
+    let Err(over) = run.await;
+    over
+}
+
+/// A slave's place among those that count, until it is dropped.
+struct Seat<'a, S: Master> {
+    hub: &'a Hub<S>,
+    session: SessionId,
+}
+
+impl<S: Master> Drop for Seat<'_, S> {
+    fn drop(&mut self) {
+        self.hub.acks().end(self.session);
     }
 }
 
-fn refuse<S: Master>(hub: &Hub<S>, stream: &mut TcpStream, over: Over) -> Over {
+async fn refuse<S: Master>(hub: &Hub<S>, stream: &mut OwnedWriteHalf, over: Over) -> Over {
     let code = match &over {
         Over::Greet(GreetError::Refused(refusal)) => refusal.code(),
         _ => Code::Unavailable,
     };
     let refuse = Refuse { code: code as u32, reason: over.to_string() };
-    if let Err(error) = send(stream, &[Frame::greeting(Body::Refuse(refuse))]) {
+    if let Err(error) = wire::send(stream, &[Frame::greeting(Body::Refuse(refuse))]).await {
         tracing::debug!(%error, "a slave went before it could be refused");
     }
     if let Over::Greet(GreetError::Refused(Refusal::NewerEpoch { seen, .. })) = over {
@@ -238,16 +235,12 @@ fn refuse<S: Master>(hub: &Hub<S>, stream: &mut TcpStream, over: Over) -> Over {
 }
 
 /// Tells the slave what it must do, and serves it.
-fn admit<S>(
-    hub: &Hub<S>,
-    (frames, stream): (&mut Frames, &mut TcpStream),
-    hello: &Hello,
+async fn admit<S: Master<Snapshot: Send> + Send + Sync + 'static>(
+    hub: &AtWork<S>,
+    (incoming, stream): (&mut Incoming, &mut OwnedWriteHalf),
+    hello: &Arc<Hello>,
     (identity, plan, session): (&Identity, Plan, SessionId),
-) -> Result<(), Over>
-where
-    S: Master + Sync,
-    S::Snapshot: Send,
-{
+) -> Result<Infallible, Over> {
     let from = Reach { log: hello.received, sequence: hello.sequence };
     if plan.streams() {
         hub.acks().stream(session, from)?;
@@ -255,7 +248,7 @@ where
     }
     let durable = hub.acks().needed() > 0 && hub.kind == AckKind::Durable;
     let welcome = greet::welcome((identity, &plan), (&hub.name, hello), durable);
-    send(stream, std::slice::from_ref(&welcome))?;
+    wire::send(stream, std::slice::from_ref(&welcome)).await?;
     tracing::info!(
         broker_id = hello.broker_id,
         received = hello.received,
@@ -265,61 +258,25 @@ where
         why = plan.why,
         "a slave is taken"
     );
-    frames.welcomed()?;
-    follow(hub, (frames, stream), hello, (welcome.epoch, plan, session))
+    incoming.welcomed();
+    let news = Arc::new(Notify::new());
+    // Who waits for an acknowledgement that was just read has its turn before more is sent.
+    select! {
+        biased;
+        over = send::run(hub, stream, hello, (welcome.epoch, plan, session), &news) => Err(over),
+        over = read(hub, incoming, (welcome.epoch, session), &news) => over,
+    }
 }
 
-/// Sends in a thread of its own, and reads here.
-fn follow<S>(
+async fn read<S: Master>(
     hub: &Hub<S>,
-    (frames, stream): (&mut Frames, &mut TcpStream),
-    hello: &Hello,
-    (epoch, plan, session): (u64, Plan, SessionId),
-) -> Result<(), Over>
-where
-    S: Master + Sync,
-    S::Snapshot: Send,
-{
-    let mut sending = stream.try_clone().map_err(LinkError::from)?;
-    thread::scope(|scope| {
-        let sender = thread::Builder::new()
-            .name("ha-send".to_owned())
-            .spawn_scoped(scope, move || {
-                let outcome = super::send::run(hub, &mut sending, hello, (epoch, &plan, session));
-                let _ = sending.shutdown(Shutdown::Both);
-                outcome
-            })
-            .map_err(LinkError::from)?;
-        let read = read(hub, frames, (epoch, session), sender.thread());
-        hub.acks().end(session);
-        let _ = stream.shutdown(Shutdown::Both);
-        sender.thread().unpark();
-        let sent = sender.join().unwrap_or(Ok(()));
-        // Who ended first has the reason; the other one sees a closed socket or no session.
-        match (read, sent) {
-            (Err(Over::Link(LinkError::Closed)), Err(sent))
-                if !matches!(sent, Over::Ack(AckError::Replaced)) =>
-            {
-                Err(sent)
-            }
-            (Err(read), _) => Err(read),
-            (Ok(()), sent) => sent,
-        }
-    })
-}
-
-fn read<S: Master>(
-    hub: &Hub<S>,
-    frames: &mut Frames,
+    incoming: &mut Incoming,
     (epoch, session): (u64, SessionId),
-    sender: &thread::Thread,
-) -> Result<(), Over> {
+    news: &Notify,
+) -> Result<Infallible, Over> {
     let mut count = Count::new(epoch);
-    while !hub.stopped() {
-        let Some(frame) = frames.next()? else {
-            hub.acks().last(session)?;
-            continue;
-        };
+    loop {
+        let frame = incoming.next().await?;
         match source::receive(&mut count, frame)? {
             Said::Ack(ack) => {
                 let counted = hub.acks().ack(session, ack, hub.clock.now_ms())?;
@@ -331,7 +288,7 @@ fn read<S: Master>(
                         grows
                     });
                 }
-                sender.unpark();
+                news.notify_one();
             }
             Said::Offsets(pending) => {
                 for offset in &pending {
@@ -340,5 +297,4 @@ fn read<S: Master>(
             }
         }
     }
-    Err(Over::Stopped)
 }

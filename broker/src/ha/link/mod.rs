@@ -1,9 +1,11 @@
-//! Sockets and threads of replication: blocking ones, apart from the runtime that serves clients.
+//! Sockets of replication. A master's sessions are tasks beside those of its clients: between what a
+//! producer sends and its answer, no other thread has to wake up. A slave blocks, in its own threads.
 
 mod hub;
 mod master;
 mod send;
 mod slave;
+mod wire;
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -20,7 +22,7 @@ pub(crate) use slave::SlaveLink;
 
 /// The greeting must be over after this.
 pub(super) const GREETING_MAX: Duration = Duration::from_secs(5);
-/// A thread looks at the time at least this often.
+/// Whoever waits looks at the time at least this often.
 pub(super) const TICK: Duration = Duration::from_millis(500);
 /// A peer that takes nothing for so long is gone.
 const WRITE_MAX: Duration = Duration::from_secs(20);
@@ -36,6 +38,9 @@ pub(super) enum LinkError {
     /// The greeting did not come.
     #[error("no greeting within {} s", GREETING_MAX.as_secs())]
     Late,
+    /// It does not read.
+    #[error("the peer takes nothing for {} s", WRITE_MAX.as_secs())]
+    Stalled,
     /// What came is no frame.
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -58,7 +63,7 @@ impl Clock {
     }
 }
 
-/// Frames of a connection, one by one.
+/// A slave's frames, one by one.
 pub(super) struct Frames {
     stream: TcpStream,
     buffer: BytesMut,
@@ -67,9 +72,8 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// Of a peer that is not known yet.
+    /// Of a master that is not known yet.
     pub(super) fn new(stream: TcpStream) -> Result<Self, LinkError> {
-        stream.set_nonblocking(false)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(WRITE_MAX))?;
         let max = frame::GREETING_MAX_BYTES;
@@ -91,7 +95,7 @@ impl Frames {
         }
     }
 
-    /// The peer is known: larger frames, and a look at the time now and then.
+    /// The master is known: larger frames, and a look at the time now and then.
     pub(super) fn welcomed(&mut self) -> Result<(), LinkError> {
         self.max = frame::MESSAGE_MAX_BYTES;
         Ok(self.stream.set_read_timeout(Some(TICK))?)

@@ -1,38 +1,64 @@
-//! The thread that sends to one slave.
+//! What is sent to one slave.
 
-use std::{net::TcpStream, thread, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    net::tcp::OwnedWriteHalf,
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
 use super::{
     TICK,
-    hub::{Hub, Over},
-    send,
+    hub::{AtWork, Hub, Over, lock},
+    wire,
 };
-use crate::ha::{
-    acks::{Reach, SessionId},
-    frame::Hello,
-    plan::Plan,
-    replica::Master,
-    source::Feed,
+use crate::{
+    ha::{
+        acks::{Reach, SessionId},
+        frame::Hello,
+        plan::Plan,
+        replica::Master,
+        source::Feed,
+    },
+    state::blocking,
 };
 
 /// How long a group that waits for no slave gathers before it sends again. A wake-up, a frame and
 /// its acknowledgement for each turn of each producer would cost the master more than its producers.
 const GATHER: Duration = Duration::from_millis(1);
 
-/// Sends until the session is over; woken by the store and by acknowledgements.
-pub(super) fn run<S: Master>(
-    hub: &Hub<S>,
-    stream: &mut TcpStream,
-    hello: &Hello,
-    (epoch, plan, session): (u64, &Plan, SessionId),
-) -> Result<(), Over> {
-    let _watch = hub.store.watch(thread::current());
-    let mut feed = feed(hub, hello, (epoch, plan))?;
-    let outcome = pump(hub, stream, &mut feed, session);
-    if let Some(snapshot) = feed.into_snapshot() {
+/// Sends until the session is over; `news` comes from the store and from acknowledgements.
+///
+/// # Cancel safety
+/// May be dropped, and the connection with it.
+pub(super) async fn run<S: Master<Snapshot: Send> + Send + Sync + 'static>(
+    hub: &AtWork<S>,
+    stream: &mut OwnedWriteHalf,
+    hello: &Arc<Hello>,
+    (epoch, plan, session): (u64, Plan, SessionId),
+    news: &Arc<Notify>,
+) -> Over {
+    let of_store = Arc::clone(news);
+    let _watch = hub.store.watch(Arc::new(move || of_store.notify_one()));
+    let begin = {
+        let (hub, hello) = (hub.clone(), Arc::clone(hello));
+        move || feed(&hub, &hello, (epoch, &plan))
+    };
+    let feed = match blocking(begin).await {
+        Ok(feed) => Arc::new(Mutex::new(feed)),
+        Err(over) => return over,
+    };
+    let Err(over) = pump(hub, stream, &feed, session, news).await;
+    let feed = Arc::into_inner(feed).and_then(|feed| feed.into_inner().ok());
+    if let Some(snapshot) = feed.and_then(Feed::into_snapshot) {
         hub.park(hello.broker_id, snapshot);
     }
-    outcome
+    over
 }
 
 fn feed<S: Master>(
@@ -55,26 +81,33 @@ fn feed<S: Master>(
     Ok(Feed::prepare(epoch, Some(snapshot), now_ms))
 }
 
-fn pump<S: Master>(
-    hub: &Hub<S>,
-    stream: &mut TcpStream,
-    feed: &mut Feed<S>,
+async fn pump<S: Master<Snapshot: Send> + Send + Sync + 'static>(
+    hub: &AtWork<S>,
+    stream: &mut OwnedWriteHalf,
+    feed: &Arc<Mutex<Feed<S>>>,
     session: SessionId,
-) -> Result<(), Over> {
-    while !hub.stopped() {
+    news: &Notify,
+) -> Result<Infallible, Over> {
+    loop {
         let heard = hub.acks().last(session)?;
-        let frames = feed.poll(&hub.store, heard, hub.clock.now_ms())?;
+        let now_ms = hub.clock.now_ms();
+        let quick = lock(feed).is_quick(&hub.store, now_ms);
+        let poll = {
+            let (hub, feed) = (hub.clone(), Arc::clone(feed));
+            move || lock(&feed).poll(&hub.store, heard, now_ms)
+        };
+        let frames = if quick { poll() } else { blocking(poll).await }?;
         if frames.is_empty() {
-            thread::park_timeout(TICK);
+            // Without news it is time to look at the time.
+            let _ = timeout(TICK, news.notified()).await;
             continue;
         }
-        if let Some(sent) = feed.sent() {
+        if let Some(sent) = lock(feed).sent() {
             hub.acks().sent(session, sent)?;
         }
-        send(stream, &frames)?;
+        wire::send(stream, &frames).await?;
         if hub.acks().needed() == 0 {
-            thread::sleep(GATHER);
+            sleep(GATHER).await;
         }
     }
-    Err(Over::Stopped)
 }

@@ -335,7 +335,10 @@ fn acknowledge<S: Slave>(
 ) -> Result<(), Over> {
     // Where the master waits for no disk, what was applied is all that it must hear at once.
     let durable = lock(speaker).acker.durable();
-    let _watch = durable.then(|| shared.store.watch(thread::current()));
+    let _watch = durable.then(|| {
+        let thread = thread::current();
+        shared.store.watch(Arc::new(move || thread.unpark()))
+    });
     while !shared.stopped() && !over.load(Ordering::Acquire) {
         let known_epoch = known_epoch.load(Ordering::Acquire);
         let mut speaker = lock(speaker);

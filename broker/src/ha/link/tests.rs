@@ -10,6 +10,7 @@ use std::{
 use protocol::clock::Clock;
 use storage::Store;
 use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
 
 use super::{Frames, send};
 use crate::ha::{
@@ -20,6 +21,7 @@ use crate::ha::{
 
 struct Rig {
     ha: Ha,
+    runtime: Runtime,
     store: Arc<Store>,
     _dir: TempDir,
 }
@@ -40,8 +42,12 @@ impl Rig {
             store_path: dir.path().to_owned(),
             master: Box::new(|| None),
         };
-        let ha = Ha::start_master(Arc::clone(&store), settings).unwrap();
-        Self { ha, store, _dir: dir }
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let ha = {
+            let _runtime = runtime.enter();
+            Ha::start_master(Arc::clone(&store), settings).unwrap()
+        };
+        Self { ha, runtime, store, _dir: dir }
     }
 
     fn connect(&self) -> TcpStream {
@@ -132,8 +138,7 @@ fn a_slave_that_has_seen_a_newer_master_ends_the_old_one() {
     assert_eq!(refused.code, Code::NewerEpoch as u32);
     // It is said after the refusal has been sent.
     let mut ended = rig.ha.ended();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let ended = runtime.block_on(ended.wait_for(Option::is_some)).unwrap().clone();
+    let ended = rig.runtime.block_on(ended.wait_for(Option::is_some)).unwrap().clone();
     assert_eq!(ended, Some(Ended::Demoted { seen_epoch: 99 }));
 }
 
@@ -167,8 +172,7 @@ fn stopping_ends_all_sessions_and_frees_the_port() {
 #[test]
 fn a_change_without_slaves_is_not_replicated() {
     let rig = Rig::start();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let waited = runtime.block_on(rig.ha.wait_sequence(1, Duration::from_millis(1)));
+    let waited = rig.runtime.block_on(rig.ha.wait_sequence(1, Duration::from_millis(1)));
     let error = waited.unwrap_err();
     assert_eq!(error.to_string(), "change 1 is not on 1 slaves within 1 ms");
 }

@@ -4,7 +4,6 @@ use std::{
     cell::{Cell, RefCell, RefMut},
     io,
     rc::Rc,
-    thread::Thread,
 };
 
 use bytes::Bytes;
@@ -15,7 +14,7 @@ use super::{
 };
 use crate::ha::replica::{
     Delta, Deltas, Identity, LogPiece, Master, PendingOffset, Position, Replica, Slave, Snapshot,
-    SnapshotFile, Stage, StateDigest, StoreError, Work,
+    SnapshotFile, Stage, StateDigest, StoreError, Wake, Work,
 };
 
 /// The indexes of all snapshots ever made; the number of one is its place, from 1.
@@ -97,7 +96,7 @@ fn refused<T>(why: String) -> Result<T, StoreError> {
 impl Replica for Model {
     type Watch = ();
 
-    fn watch(&self, _: Thread) {}
+    fn watch(&self, _: Wake) {}
 
     fn identity(&self) -> Result<Identity, StoreError> {
         let disk = self.disk();
@@ -164,6 +163,10 @@ impl Master for Model {
         };
         let most = (max_bytes / 64).max(1);
         Ok(Deltas::Next(disk.rows[at..].iter().take(most).map(delta).collect()))
+    }
+
+    fn keeps_after(&self, sequence: u64) -> Result<bool, StoreError> {
+        Ok(self.deltas_after(sequence, 1)? != Deltas::Gone)
     }
 
     fn snapshot(&self) -> Result<Copy, StoreError> {

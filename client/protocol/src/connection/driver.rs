@@ -54,11 +54,6 @@ enum End {
     Io(#[from] io::Error),
 }
 
-/// Whether a peer that took so much of what waited takes too little.
-fn stalled(taken: u64, backlog: usize) -> bool {
-    usize::try_from(taken).is_ok_and(|taken| taken < backlog.min(STALL_BYTES))
-}
-
 struct Driver<'a, S> {
     connection: &'a Arc<Connection>,
     stream: &'a TcpStream,
@@ -121,12 +116,7 @@ impl<S: Service> Driver<'_, S> {
                 }
                 () = self.connection.wake.notified() => quiet_ticks = 0,
                 () = &mut stall, if taken_before.is_some() => {
-                    if stalled(taken - taken_before.unwrap_or(taken), backlog) {
-                        tracing::warn!(
-                            peer = %self.connection.peer,
-                            waiting_bytes = backlog,
-                            "the peer does not read its replies; connection closes"
-                        );
+                    if self.stalled(taken - taken_before.unwrap_or(taken), backlog) {
                         return Ok(());
                     }
                     taken_before = None;
@@ -141,6 +131,19 @@ impl<S: Service> Driver<'_, S> {
                 }
             }
         }
+    }
+
+    /// Whether a peer that took so much of what waited takes too little. Says so in the log.
+    fn stalled(&self, taken: u64, backlog: usize) -> bool {
+        let stalled = usize::try_from(taken).is_ok_and(|taken| taken < backlog.min(STALL_BYTES));
+        if stalled {
+            tracing::warn!(
+                peer = %self.connection.peer,
+                waiting_bytes = backlog,
+                "the peer does not read its replies; connection closes"
+            );
+        }
+        stalled
     }
 
     /// Whether the peer's requests must wait: for the peer, or for handlers at work.
