@@ -1,50 +1,28 @@
 //! The binary header ("ROCKETMQ" serialization, type byte 1). Layout: WIRE.md.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use std::mem;
 
-use super::fields::{Fields, Header, Span};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use bytestring::ByteString;
+
+use super::fields::{Fields, Span};
 use crate::frame::{Encoding, Frame, Head, Language, Malformed};
 
 /// Reads a binary header; the caller adds the body.
 pub(crate) fn decode(header: Bytes) -> Result<Frame, Malformed> {
-    let mut reader = Reader { bytes: &header, position: 0 };
-    let code = i32::from(reader.i16("code")?);
-    let language = Language::from_byte(reader.u8("language")?);
-    let version = i32::from(reader.i16("version")?);
-    let opaque = reader.i32("opaque")?;
-    let flag = reader.i32("flag")?;
-    let remark_length = reader.i32("remark length")?;
-    let remark = reader.text(remark_length, "remark")?;
-    let remark = header.get(remark.0..remark.1).and_then(|bytes| std::str::from_utf8(bytes).ok());
-    let remark = remark.filter(|text| !text.is_empty()).map(str::to_owned);
-
-    let fields_length = reader.i32("fields length")?;
-    let fields_length = usize::try_from(fields_length)
-        .map_err(|_| Malformed::Length { what: "fields", length: i64::from(fields_length) })?;
-    if fields_length > reader.rest() {
-        return Err(Malformed::Truncated { what: "fields" });
-    }
-    let end = reader.position + fields_length;
-    let mut fields = Fields::new(Header::Binary(header.clone()));
-    while reader.position < end {
-        let name_length = reader.i16("field name length")?;
-        let (start, stop) = reader.text(i32::from(name_length), "field name")?;
-        let name = Span::Header { start, end: stop };
-        let value_length = reader.i32("field value length")?;
-        let (start, stop) = reader.text(value_length, "field value")?;
-        fields.push(name, Span::Header { start, end: stop })?;
-    }
-    Ok(Frame {
-        code,
-        language,
-        version,
-        opaque,
-        flag,
-        encoding: Encoding::Binary,
-        remark,
-        fields,
-        body: Bytes::new(),
-    })
+    let mut reader = Reader { bytes: header.to_vec(), position: 0 };
+    let mut frame = reader.fixed_part()?;
+    let read = reader.fields(&mut frame.fields);
+    // One check of what was read instead of one for every name and value. It comes before the
+    // error that ended the reading, as the text does.
+    reader.bytes.truncate(reader.position);
+    let text = String::from_utf8(reader.bytes).map_err(|error| {
+        let in_value = frame.fields.is_in_value(error.utf8_error().valid_up_to());
+        Malformed::Utf8 { what: if in_value { "field value" } else { "field name" } }
+    })?;
+    read?;
+    frame.fields.set_header(text);
+    Ok(frame)
 }
 
 /// Writes the fixed part and the remark; the fields' length and the fields follow.
@@ -74,24 +52,67 @@ pub(super) fn write_field(out: &mut BytesMut, name: &str, value: &str) {
     out.put_slice(value.as_bytes());
 }
 
-struct Reader<'a> {
-    bytes: &'a [u8],
+/// Reads a copy of a header and overwrites its numbers with zeros: what is left is text, of which
+/// every piece ends before a byte that is a whole character. So the copy is UTF-8 exactly if all its
+/// pieces are.
+struct Reader {
+    bytes: Vec<u8>,
     position: usize,
 }
 
-impl Reader<'_> {
-    fn rest(&self) -> usize {
-        self.bytes.len().saturating_sub(self.position)
+impl Reader {
+    /// Everything before the fields.
+    fn fixed_part(&mut self) -> Result<Frame, Malformed> {
+        let code = i32::from(self.i16("code")?);
+        let language = Language::from_byte(self.u8("language")?);
+        let version = i32::from(self.i16("version")?);
+        let opaque = self.i32("opaque")?;
+        let flag = self.i32("flag")?;
+        let remark_length = self.i32("remark length")?;
+        let (start, end) = self.text(remark_length, "remark")?;
+        let remark = std::str::from_utf8(self.bytes.get(start..end).unwrap_or_default())
+            .map_err(|_| Malformed::Utf8 { what: "remark" })?;
+        Ok(Frame {
+            code,
+            language,
+            version,
+            opaque,
+            flag,
+            encoding: Encoding::Binary,
+            remark: (!remark.is_empty()).then(|| remark.to_owned()),
+            fields: Fields::new(ByteString::new()),
+            body: Bytes::new(),
+        })
+    }
+
+    /// Where the fields lie in the header. It is not known to be text yet.
+    fn fields(&mut self, fields: &mut Fields) -> Result<(), Malformed> {
+        let length = self.i32("fields length")?;
+        let length = usize::try_from(length)
+            .map_err(|_| Malformed::Length { what: "fields", length: i64::from(length) })?;
+        if length > self.bytes.len().saturating_sub(self.position) {
+            return Err(Malformed::Truncated { what: "fields" });
+        }
+        let end = self.position + length;
+        while self.position < end {
+            let name_length = self.i16("field name length")?;
+            let (start, stop) = self.text(i32::from(name_length), "field name")?;
+            let name = Span::Header { start, end: stop };
+            let value_length = self.i32("field value length")?;
+            let (start, stop) = self.text(value_length, "field value")?;
+            fields.push(name, Span::Header { start, end: stop })?;
+        }
+        Ok(())
     }
 
     fn take<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Malformed> {
         let bytes = self
             .bytes
-            .get(self.position..)
-            .and_then(|rest| rest.first_chunk::<N>())
+            .get_mut(self.position..)
+            .and_then(|rest| rest.first_chunk_mut::<N>())
             .ok_or(Malformed::Truncated { what })?;
         self.position += N;
-        Ok(*bytes)
+        Ok(mem::replace(bytes, [0; N]))
     }
 
     fn u8(&mut self, what: &'static str) -> Result<u8, Malformed> {
@@ -107,14 +128,15 @@ impl Reader<'_> {
         self.take(what).map(i32::from_be_bytes)
     }
 
-    /// Steps over `length` bytes of UTF-8 and returns where they lie.
+    /// Steps over `length` bytes of text, which the caller checks, and returns where they lie.
     fn text(&mut self, length: i32, what: &'static str) -> Result<(usize, usize), Malformed> {
         let length = usize::try_from(length)
             .map_err(|_| Malformed::Length { what, length: i64::from(length) })?;
         let start = self.position;
         let end = start.checked_add(length).ok_or(Malformed::Truncated { what })?;
-        let bytes = self.bytes.get(start..end).ok_or(Malformed::Truncated { what })?;
-        std::str::from_utf8(bytes).map_err(|_| Malformed::Utf8 { what })?;
+        if end > self.bytes.len() {
+            return Err(Malformed::Truncated { what });
+        }
         self.position = end;
         Ok((start, end))
     }

@@ -1,6 +1,5 @@
-//! The named string fields of a received header, kept as spans of the frame's own bytes.
+//! The named string fields of a received header, kept as spans of its text.
 
-use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::{frame::Malformed, limits};
@@ -12,37 +11,11 @@ const USUAL_FIELDS: usize = 16;
 /// few dozen fields, and the hot ones are decoded in one pass.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
-    header: Header,
+    /// Checked to be UTF-8 as a whole, so that its parts need no further check.
+    header: ByteString,
     /// Text that was escaped in the header, unescaped.
     unescaped: String,
     spans: Vec<(Span, Span)>,
-}
-
-/// The bytes of a received header.
-#[derive(Clone, Debug)]
-pub(super) enum Header {
-    /// Text as a whole, so that its parts need no further check.
-    Json(ByteString),
-    /// Text in places.
-    Binary(Bytes),
-}
-
-impl Default for Header {
-    fn default() -> Self {
-        Self::Binary(Bytes::new())
-    }
-}
-
-impl Header {
-    fn text(&self, start: usize, end: usize) -> &str {
-        let text = match self {
-            Self::Json(text) => text.get(start..end),
-            Self::Binary(bytes) => {
-                bytes.get(start..end).and_then(|bytes| std::str::from_utf8(bytes).ok())
-            }
-        };
-        text.unwrap_or_default()
-    }
 }
 
 /// Where a piece of text lies.
@@ -55,16 +28,13 @@ pub(super) enum Span {
 }
 
 impl Fields {
-    pub(super) fn new(header: Header) -> Self {
+    pub(super) fn new(header: ByteString) -> Self {
         Self { header, unescaped: String::new(), spans: Vec::with_capacity(USUAL_FIELDS) }
     }
 
     /// Copies the header out of the buffer that it was read into.
     pub(crate) fn detach(&mut self) {
-        self.header = match &self.header {
-            Header::Json(text) => Header::Json(ByteString::from(&**text)),
-            Header::Binary(bytes) => Header::Binary(Bytes::copy_from_slice(bytes)),
-        };
+        self.header = ByteString::from(&*self.header);
         self.spans.shrink_to_fit();
     }
 
@@ -74,18 +44,32 @@ impl Fields {
     }
 
     pub(super) fn push(&mut self, key: Span, value: Span) -> Result<(), Malformed> {
-        if self.spans.len() >= limits::HEADER_FIELDS_MAX {
+        self.spans.push((key, value));
+        if self.spans.len() > limits::HEADER_FIELDS_MAX {
             return Err(Malformed::TooManyFields);
         }
-        self.spans.push((key, value));
         Ok(())
     }
 
+    /// The header, for whoever knows only at the end that it is text.
+    pub(super) fn set_header(&mut self, header: String) {
+        self.header = header.into();
+    }
+
+    /// Whether the byte at `at` of the header belongs to a field's value.
+    pub(super) fn is_in_value(&self, at: usize) -> bool {
+        self.spans.iter().any(
+            |(_, value)| matches!(value, Span::Header { start, end } if (*start..*end).contains(&at)),
+        )
+    }
+
+    #[inline]
     pub(super) fn text(&self, span: Span) -> &str {
-        match span {
-            Span::Header { start, end } => self.header.text(start, end),
-            Span::Unescaped { start, end } => self.unescaped.get(start..end).unwrap_or_default(),
-        }
+        let text = match span {
+            Span::Header { start, end } => self.header.get(start..end),
+            Span::Unescaped { start, end } => self.unescaped.get(start..end),
+        };
+        text.unwrap_or_default()
     }
 
     /// The value of `name`; the last one when a peer repeats it, as RocketMQ's map has it.

@@ -7,8 +7,8 @@ use bytestring::ByteString;
 use memchr::memchr;
 
 use super::{
-    fields::{Fields, Header, Span},
-    plain::plain_len,
+    fields::{Fields, Span},
+    plain::{plain_len, verbatim_len},
 };
 use crate::frame::{Encoding, Frame, Head, Language, Malformed};
 
@@ -27,7 +27,7 @@ pub(crate) fn decode(header: Bytes) -> Result<Frame, Malformed> {
         flag: 0,
         encoding: Encoding::Json,
         remark: None,
-        fields: Fields::new(Header::Json(header.clone())),
+        fields: Fields::new(header.clone()),
         body: Bytes::new(),
     };
     let mut has_code = false;
@@ -253,18 +253,34 @@ impl<'a> Scanner<'a> {
 
     /// Steps to the next quote or backslash, or to the end.
     fn skip_plain(&mut self) {
-        loop {
-            self.position += plain_len(self.rest());
-            match self.peek() {
-                // Control characters are no JSON, and accepted.
-                Some(0..=0x1f) => self.position += 1,
-                _ => return,
-            }
+        self.position += verbatim_len(self.rest());
+    }
+
+    /// Steps over a quoted string that starts here and has no escapes, which nearly all are.
+    #[inline(always)]
+    fn verbatim(&mut self) -> Option<(usize, usize)> {
+        let text = self.rest().strip_prefix(b"\"")?;
+        let length = verbatim_len(text);
+        if text.get(length) != Some(&b'"') {
+            return None;
         }
+        let start = self.position + 1;
+        self.position = start + length + 1;
+        Some((start, start + length))
     }
 
     /// Reads a quoted string; text with escapes is appended to `unescaped`.
+    #[inline(always)]
     fn string(&mut self, unescaped: &mut String) -> Result<Token, Malformed> {
+        match self.verbatim() {
+            Some((start, end)) => Ok(Token::Verbatim { start, end }),
+            None => self.unusual_string(unescaped),
+        }
+    }
+
+    /// A string with escapes, or none. Apart, so that the usual one is small enough to be inlined.
+    #[inline(never)]
+    fn unusual_string(&mut self, unescaped: &mut String) -> Result<Token, Malformed> {
         self.expect(b'"', "a string")?;
         let start = self.position;
         self.skip_plain();
@@ -353,7 +369,17 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads one value as text: strings unquoted, anything else verbatim, null as absent.
+    #[inline(always)]
     fn value(&mut self, fields: &mut Fields) -> Result<Option<Span>, Malformed> {
+        match self.verbatim() {
+            Some((start, end)) => Ok(Some(Span::Header { start, end })),
+            None => self.unusual_value(fields),
+        }
+    }
+
+    /// A value that is no string, or one with escapes.
+    #[inline(never)]
+    fn unusual_value(&mut self, fields: &mut Fields) -> Result<Option<Span>, Malformed> {
         self.skip_space();
         if self.peek() == Some(b'"') {
             let from = fields.unescaped().len();
@@ -375,9 +401,8 @@ impl<'a> Scanner<'a> {
             self.position += 1;
         }
         let start = self.position;
-        while matches!(self.peek(), Some(b'0'..=b'9' | b'-' | b'+')) {
-            self.position += 1;
-        }
+        let is_digit = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'-' | b'+');
+        self.position += self.rest().iter().take_while(is_digit).count();
         let digits = self.slice(start, self.position);
         if digits.is_empty() && !quoted && self.rest().starts_with(b"null") {
             self.position += 4;

@@ -1,39 +1,49 @@
 //! Where a JSON string ends or has an escape, found eight bytes at a time: headers are many short
 //! strings, for which a call into a vector search costs more than it saves.
 
-const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
 const ONES: u64 = 0x0101_0101_0101_0101;
+const TOPS: u64 = ONES << 7;
 
-/// Whether a byte cannot be in a JSON string as it is.
-fn is_special(byte: u8) -> bool {
-    matches!(byte, b'"' | b'\\' | 0..=0x1f)
+/// Number of bytes before the first that cannot be in a JSON string as it is.
+pub(super) fn plain_len(bytes: &[u8]) -> usize {
+    len_before::<true>(bytes)
 }
 
-/// Number of bytes before the first special one.
-pub(super) fn plain_len(bytes: &[u8]) -> usize {
+/// Number of bytes before the first quote or backslash. Control characters are no JSON, and accepted.
+#[inline(always)]
+pub(super) fn verbatim_len(bytes: &[u8]) -> usize {
+    len_before::<false>(bytes)
+}
+
+fn is_special<const CONTROLS: bool>(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\') || CONTROLS && byte < b' '
+}
+
+#[inline(always)]
+fn len_before<const CONTROLS: bool>(bytes: &[u8]) -> usize {
     let (chunks, rest) = bytes.as_chunks::<8>();
     let mut at = 0;
     for chunk in chunks {
-        let specials = specials(u64::from_be_bytes(*chunk));
+        // The first byte becomes the lowest one.
+        let specials = specials::<CONTROLS>(u64::from_be_bytes(*chunk).swap_bytes());
         if specials != 0 {
-            return at + usize::try_from(specials.leading_zeros() / 8).unwrap_or_default();
+            return at + usize::try_from(specials.trailing_zeros() / 8).unwrap_or_default();
         }
         at += chunk.len();
     }
-    at + rest.iter().position(|&byte| is_special(byte)).unwrap_or(rest.len())
+    at + rest.iter().position(|&byte| is_special::<CONTROLS>(byte)).unwrap_or(rest.len())
 }
 
-/// The top bit of each byte that is special.
-fn specials(chunk: u64) -> u64 {
-    let quotes = zeros(chunk ^ (ONES * u64::from(b'"')));
-    let backslashes = zeros(chunk ^ (ONES * u64::from(b'\\')));
-    let controls = zeros(chunk & (ONES * 0xe0));
-    quotes | backslashes | controls
-}
-
-/// The top bit of each byte that is zero; no byte has an effect on another one.
-fn zeros(chunk: u64) -> u64 {
-    !(((chunk & LOW) + LOW) | chunk | LOW)
+/// Its lowest bit is the top bit of the lowest byte that is special. Bits above mean nothing: a
+/// special byte may borrow from the byte above it.
+#[inline(always)]
+fn specials<const CONTROLS: bool>(chunk: u64) -> u64 {
+    let below = |chunk: u64, limit: u8| chunk.wrapping_sub(ONES * u64::from(limit));
+    let quotes = below(chunk ^ (ONES * u64::from(b'"')), 1);
+    let backslashes = below(chunk ^ (ONES * u64::from(b'\\')), 1);
+    let controls = if CONTROLS { below(chunk, b' ') } else { 0 };
+    // Bytes that are not ASCII have the top bit before anything is subtracted.
+    (quotes | backslashes | controls) & !chunk & TOPS
 }
 
 #[cfg(test)]
@@ -45,11 +55,13 @@ mod tests {
     #[test]
     fn every_byte_is_judged_alike_in_a_chunk_and_behind_it() {
         for byte in 0..=u8::MAX {
-            let wanted = usize::from(!is_special(byte));
+            let quote = matches!(byte, b'"' | b'\\');
             for at in 0..17 {
                 let mut text = [b'x'; 17];
                 text[at] = byte;
-                assert_eq!(plain_len(&text), at + wanted * (17 - at), "{byte} at {at}");
+                let plain = if quote || byte < b' ' { at } else { 17 };
+                assert_eq!(plain_len(&text), plain, "{byte} at {at}");
+                assert_eq!(verbatim_len(&text), if quote { at } else { 17 }, "{byte} at {at}");
             }
         }
     }
@@ -61,8 +73,10 @@ mod tests {
             if let Some(byte) = bytes.get_mut(usize::from(quote)) {
                 *byte = b'"';
             }
-            let plain = bytes.iter().take_while(|&&byte| !is_special(byte)).count();
+            let plain = bytes.iter().take_while(|&&byte| !is_special::<true>(byte)).count();
             prop_assert_eq!(plain_len(&bytes), plain);
+            let verbatim = bytes.iter().take_while(|&&byte| !is_special::<false>(byte)).count();
+            prop_assert_eq!(verbatim_len(&bytes), verbatim);
         }
     }
 }
