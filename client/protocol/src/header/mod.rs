@@ -5,6 +5,7 @@ pub(crate) mod binary;
 pub(crate) mod fields;
 pub(crate) mod json;
 mod plain;
+mod scanner;
 
 use bytes::BytesMut;
 pub use fields::Fields;
