@@ -82,8 +82,8 @@ impl<S: Master> Feed<S> {
     }
 
     /// The snapshot that is not needed any more, or not in this session.
-    pub(crate) fn into_snapshot(self) -> Option<S::Snapshot> {
-        match self.mode {
+    pub(crate) fn take_snapshot(&mut self) -> Option<S::Snapshot> {
+        match std::mem::replace(&mut self.mode, Mode::Done) {
             Mode::Snapshot(sending) => Some(sending.snapshot),
             Mode::Stream(_) | Mode::Done => None,
         }

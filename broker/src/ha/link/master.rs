@@ -149,7 +149,10 @@ async fn accept<S: Master<Snapshot: Send> + Send + Sync + 'static>(
                     tracing::error!("a session of replication has panicked");
                 }
             }
-            _ = forget.tick() => hub.forget_parked(),
+            _ = forget.tick() => {
+                let hub = hub.clone();
+                blocking(move || hub.forget_parked()).await;
+            }
         }
     }
     sessions.shutdown().await;
@@ -244,7 +247,9 @@ async fn admit<S: Master<Snapshot: Send> + Send + Sync + 'static>(
     let from = Reach { log: hello.received, sequence: hello.sequence };
     if plan.streams() {
         hub.acks().stream(session, from)?;
-        lock(&hub.parked).remove(&hello.broker_id);
+        let (hub, broker_id) = (hub.clone(), hello.broker_id);
+        // What is dropped is files.
+        blocking(move || drop(lock(&hub.parked).remove(&broker_id))).await;
     }
     let durable = hub.acks().needed() > 0 && hub.kind == AckKind::Durable;
     let welcome = greet::welcome((identity, &plan), (&hub.name, hello), durable);
@@ -268,8 +273,8 @@ async fn admit<S: Master<Snapshot: Send> + Send + Sync + 'static>(
     }
 }
 
-async fn read<S: Master>(
-    hub: &Hub<S>,
+async fn read<S: Master<Snapshot: Send> + Send + Sync + 'static>(
+    hub: &AtWork<S>,
     incoming: &mut Incoming,
     (epoch, session): (u64, SessionId),
     news: &Notify,
@@ -291,9 +296,10 @@ async fn read<S: Master>(
                 news.notify_one();
             }
             Said::Offsets(pending) => {
-                for offset in &pending {
-                    hub.store.merge_offset(offset)?;
-                }
+                let hub = hub.clone();
+                let merge =
+                    move || pending.iter().try_for_each(|offset| hub.store.merge_offset(offset));
+                blocking(merge).await?;
             }
         }
     }

@@ -53,12 +53,24 @@ pub(super) async fn run<S: Master<Snapshot: Send> + Send + Sync + 'static>(
         Ok(feed) => Arc::new(Mutex::new(feed)),
         Err(over) => return over,
     };
+    let _parking = Parking { hub, broker_id: hello.broker_id, feed: &feed };
     let Err(over) = pump(hub, stream, &feed, session, news).await;
-    let feed = Arc::into_inner(feed).and_then(|feed| feed.into_inner().ok());
-    if let Some(snapshot) = feed.and_then(Feed::into_snapshot) {
-        hub.park(hello.broker_id, snapshot);
-    }
     over
+}
+
+/// Keeps what is left of a snapshot, however the sending ends.
+struct Parking<'a, S: Master> {
+    hub: &'a Hub<S>,
+    broker_id: u64,
+    feed: &'a Mutex<Feed<S>>,
+}
+
+impl<S: Master> Drop for Parking<'_, S> {
+    fn drop(&mut self) {
+        if let Some(snapshot) = lock(self.feed).take_snapshot() {
+            self.hub.park(self.broker_id, snapshot);
+        }
+    }
 }
 
 fn feed<S: Master>(

@@ -4,7 +4,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use protocol::clock::Clock;
@@ -155,6 +155,38 @@ fn the_newest_session_of_a_slave_is_the_one() {
     assert_eq!(rig.slaves().len(), 1);
     let (_third, _third_frames) = rig.greet(Hello { broker_id: 2, ..rig.hello() });
     assert_eq!(rig.slaves().len(), 2);
+}
+
+#[test]
+fn a_snapshot_goes_on_when_its_slave_returns() {
+    let rig = Rig::start();
+    // One session, from its beginning to its end.
+    let begun = |hello: Hello| {
+        let (welcome, mut frames) = rig.greet(hello);
+        assert!(matches!(welcome.body, Some(Body::Welcome(Welcome { snapshot: true, .. }))));
+        frames.welcomed().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let begin = loop {
+            match frames.next().unwrap().and_then(|frame| frame.body) {
+                None => assert!(Instant::now() < deadline, "no snapshot begins"),
+                Some(Body::SnapshotBegin(begin)) => break begin,
+                other => panic!("{other:?}"),
+            }
+        };
+        drop(frames);
+        while !rig.slaves().is_empty() {
+            assert!(Instant::now() < deadline, "the session does not end");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        begin.id
+    };
+    let first = begun(rig.hello());
+    assert_eq!(begun(Hello { snapshot_id: first, ..rig.hello() }), first);
+    assert_ne!(
+        begun(Hello { snapshot_id: first + 1_000, ..rig.hello() }),
+        first,
+        "not what it has"
+    );
 }
 
 #[test]

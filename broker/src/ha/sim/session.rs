@@ -176,9 +176,9 @@ impl MasterEnd {
 
     pub(super) fn end(self, hub: &mut Hub) {
         self.conn.borrow_mut().open = false;
-        if let Some((session, feed, _)) = self.greeted {
+        if let Some((session, mut feed, _)) = self.greeted {
             hub.acks.end(session);
-            if let Some(snapshot) = feed.into_snapshot() {
+            if let Some(snapshot) = feed.take_snapshot() {
                 hub.parked.insert(self.broker_id, snapshot);
             }
         }
