@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Where our broker's CPU goes: a sampled profile of sends, batches, pulls and deliveries, by what the code does.
+# Where our broker's CPU goes: a sampled profile of sends and batches, by what the code does.
 #
 # bench-profile.sh
 # Environment: BIN, a folder of mqbroker, mqnamesrv and mqtool with their symbols (default: cargo build, optimised as
