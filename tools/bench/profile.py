@@ -76,7 +76,8 @@ def markdown(facts, seconds, columns):
     out = ["# Where the CPU of BasaltMQ's broker goes", "", "Made by `tools/bench-profile.sh`; do not edit.", "",
            f"{facts['date']}; {facts['cores']} cores of {facts['cpu']}, Linux {facts['kernel']}; {facts['basaltmq']}, commit "
            f"{facts['commit']}. 1 KiB bodies, 4 queues, JSON headers, asynchronous flush, {number(seconds)} s each; microseconds "
-           "of CPU a message and percent of it, from samples of all threads.", "",
+           "of CPU a message and percent of it, from samples of all threads. Sampling itself makes everything dearer: the "
+           "comparison has the prices, this has the shares.", "",
            "| part | " + " | ".join(title for title, *_ in columns) + " |", "|---" * (len(columns) + 1) + "|",
            "| all | " + " | ".join(number(cpu) for _, cpu, _ in columns) + " |"]
     for *_, name in PARTS:
