@@ -128,19 +128,17 @@ def options(arguments):
 
 def main():
     given = options(sys.argv[1:])
-    try:
-        with setup.scratch("bench-compare") as folder:
-            given.out = os.environ.get("OUT") or (folder if given.smoke else os.path.join(setup.ROOT, "benches", "results"))
-            os.makedirs(given.out, exist_ok=True)
-            bench = setup.bench(folder, given.bin, given.pairs, given.window, given.warm, given.smoke)
-            run = Run(bench, given, setup.ROOT, machine.facts(setup.ROOT, given.bin))
-            run.all(given.chosen)
-            print(run.save(), end="")
-    except (Trouble, OSError) as trouble:
-        say(f"bench-compare.sh: {trouble}")
-        return 1
-    failed = any("error" in result for by_peer in run.found["results"].values() for result in by_peer.values())
-    return 1 if failed else 0
+
+    def measure(folder):
+        given.out = setup.results(folder) if given.smoke else setup.results()
+        bench = setup.bench(folder, given.bin, given.pairs, given.window, given.warm, given.smoke)
+        run = Run(bench, given, setup.ROOT, machine.facts(setup.ROOT, given.bin))
+        run.all(given.chosen)
+        print(run.save(), end="")
+        failed = any("error" in result for by_peer in run.found["results"].values() for result in by_peer.values())
+        return 1 if failed else 0
+
+    return setup.run("bench-compare", measure)
 
 
 if __name__ == "__main__":

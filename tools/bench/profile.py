@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 
 import machine
 import setup
@@ -62,7 +61,6 @@ def profile(bench, server, load, seconds):
     bench.ready(server)
     command = ["perf", "record", "-q", "-F", str(HERTZ), "-p", str(server.pid), "-o", data, "--", "sleep", str(seconds)]
     recorder = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    time.sleep(0.5)
     sample = bench.generator.sample(server, [list(load)], seconds)
     _, words = recorder.communicate(timeout=60)
     if recorder.returncode:
@@ -91,25 +89,22 @@ def main():
     parser.parse_args(sys.argv[1:])
     seconds = setup.number(parser, "WINDOW", 8)
     binaries = setup.binaries(parser)
-    to = os.environ.get("OUT") or os.path.join(setup.ROOT, "benches", "results")
-    try:
-        os.makedirs(to, exist_ok=True)
-        with setup.scratch("bench-profile") as folder:
-            bench = setup.bench(folder, binaries, 1, seconds, 2, smoke=seconds < 1)
-            server = Ours(binaries, os.path.join(folder, "ours")).start().until_registered(bench.generator.program)
-            columns = []
-            for title, load in LOADS:
-                say(title)
-                columns.append((title, *profile(bench, server, load, seconds)))
-            server.remove()
+
+    def measure(folder):
+        bench = setup.bench(folder, binaries, 1, seconds, 2, smoke=seconds < 1)
+        server = Ours(binaries, os.path.join(folder, "ours")).start().until_registered(bench.generator.program)
+        columns = []
+        for title, load in LOADS:
+            say(title)
+            columns.append((title, *profile(bench, server, load, seconds)))
+        server.remove()
         text = markdown(machine.facts(setup.ROOT, binaries), seconds, columns)
-        with open(os.path.join(to, "profile.md"), "w", encoding="utf-8") as file:
+        with open(os.path.join(setup.results(), "profile.md"), "w", encoding="utf-8") as file:
             file.write(text)
         print(text, end="")
-    except (Trouble, OSError) as trouble:
-        say(f"bench-profile.sh: {trouble}")
-        return 1
-    return 0
+        return 0
+
+    return setup.run("bench-profile", measure)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import tempfile
 import machine
 import processes
 from load import Generator
-from machine import PageCache
+from machine import PageCache, Trouble, say
 from pairs import REPEATS_PER_PAIR, Bench
 from servers import PEERS
 
@@ -70,8 +70,25 @@ def check_peers(options, peers):
                 options.error(f"{tool} is missing: the real RocketMQ needs it")
 
 
+def results(otherwise=os.path.join(ROOT, "benches", "results")):
+    """The folder for what was found, which the environment may name; made if it is missing."""
+    folder = os.environ.get("OUT") or otherwise
+    os.makedirs(folder, exist_ok=True)
+    return folder
+
+
+def run(program, measure):
+    """Calls `measure` with a scratch folder. The exit code: 1 after a sentence when it cannot go on."""
+    try:
+        with _scratch(program) as folder:
+            return measure(folder)
+    except (Trouble, OSError) as trouble:
+        say(f"{program}.sh: {trouble}")
+        return 1
+
+
 @contextlib.contextmanager
-def scratch(name):
+def _scratch(name):
     """A folder that goes at the end, as everything does that was started."""
     processes.end_on_signals()
     folder = tempfile.mkdtemp(prefix=f"{name}.")

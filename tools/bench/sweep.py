@@ -265,19 +265,17 @@ def options(arguments):
 
 def main():
     given = options(sys.argv[1:])
-    given.out = os.environ.get("OUT") or os.path.join(setup.ROOT, "benches", "results")
-    try:
-        os.makedirs(given.out, exist_ok=True)
-        with setup.scratch("bench-sweep") as folder:
-            bench = setup.bench(folder, given.bin, given.windows, given.window, given.warm, smoke=given.window < 1)
-            sweep = Sweep(bench, given, machine.facts(setup.ROOT, given.bin))
-            bench.page_cache.fill()
-            sweep.all()
-            print(sweep.save(), end="")
-    except (Trouble, OSError) as trouble:
-        say(f"bench-sweep.sh: {trouble}")
-        return 1
-    return 0
+
+    def measure(folder):
+        given.out = setup.results()
+        bench = setup.bench(folder, given.bin, given.windows, given.window, given.warm, smoke=given.window < 1)
+        sweep = Sweep(bench, given, machine.facts(setup.ROOT, given.bin))
+        bench.page_cache.fill()
+        sweep.all()
+        print(sweep.save(), end="")
+        return 0
+
+    return setup.run("bench-sweep", measure)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,11 @@ pub(super) enum Over {
     Link(#[from] LinkError),
 }
 
+/// A master's store that sessions use from any thread.
+pub(crate) trait Shared: Master<Snapshot: Send> + Send + Sync + 'static {}
+
+impl<S: Master<Snapshot: Send> + Send + Sync + 'static> Shared for S {}
+
 /// What the sessions share.
 pub(super) struct Hub<S: Master> {
     pub(super) store: S,

@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     Clock, LinkError, TICK,
-    hub::{AtWork, Hub, Over, lock},
+    hub::{AtWork, Hub, Over, Shared, lock},
     send,
     wire::{self, Incoming},
 };
@@ -52,7 +52,7 @@ pub(crate) struct MasterLink<S: Master> {
     done: Mutex<mpsc::Receiver<Infallible>>,
 }
 
-impl<S: Master<Snapshot: Send> + Send + Sync + 'static> MasterLink<S> {
+impl<S: Shared> MasterLink<S> {
     /// Listens. Sessions are tasks of the caller's runtime.
     ///
     /// # Errors
@@ -120,11 +120,7 @@ impl<S: Master<Snapshot: Send> + Send + Sync + 'static> MasterLink<S> {
     }
 }
 
-async fn accept<S: Master<Snapshot: Send> + Send + Sync + 'static>(
-    hub: AtWork<S>,
-    listener: TcpListener,
-    mut stop: watch::Receiver<bool>,
-) {
+async fn accept<S: Shared>(hub: AtWork<S>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
     let mut sessions = JoinSet::new();
     let mut forget = interval(FORGET);
     loop {
@@ -136,8 +132,7 @@ async fn accept<S: Master<Snapshot: Send> + Send + Sync + 'static>(
                     tracing::warn!(%peer, open = sessions.len(), "too many connections of slaves");
                 }
                 Ok((stream, peer)) => {
-                    let hub = hub.clone();
-                    sessions.spawn(async move { serve(&hub, stream, peer).await });
+                    sessions.spawn(serve(hub.clone(), stream, peer));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "no slave can connect; next try soon");
@@ -159,12 +154,8 @@ async fn accept<S: Master<Snapshot: Send> + Send + Sync + 'static>(
 }
 
 /// One connection, from its greeting to its end.
-async fn serve<S: Master<Snapshot: Send> + Send + Sync + 'static>(
-    hub: &AtWork<S>,
-    stream: TcpStream,
-    peer: SocketAddr,
-) {
-    match session(hub, stream, peer).await {
+async fn serve<S: Shared>(hub: AtWork<S>, stream: TcpStream, peer: SocketAddr) {
+    match session(&hub, stream, peer).await {
         Over::Greet(GreetError::Refused(reason)) => {
             tracing::warn!(%peer, %reason, "a slave is refused");
         }
@@ -172,11 +163,7 @@ async fn serve<S: Master<Snapshot: Send> + Send + Sync + 'static>(
     }
 }
 
-async fn session<S: Master<Snapshot: Send> + Send + Sync + 'static>(
-    hub: &AtWork<S>,
-    stream: TcpStream,
-    peer: SocketAddr,
-) -> Over {
+async fn session<S: Shared>(hub: &AtWork<S>, stream: TcpStream, peer: SocketAddr) -> Over {
     let run = async {
         stream.set_nodelay(true).map_err(LinkError::from)?;
         let (reading, mut writing) = stream.into_split();
@@ -238,7 +225,7 @@ async fn refuse<S: Master>(hub: &Hub<S>, stream: &mut OwnedWriteHalf, over: Over
 }
 
 /// Tells the slave what it must do, and serves it.
-async fn admit<S: Master<Snapshot: Send> + Send + Sync + 'static>(
+async fn admit<S: Shared>(
     hub: &AtWork<S>,
     (incoming, stream): (&mut Incoming, &mut OwnedWriteHalf),
     hello: &Arc<Hello>,
@@ -273,7 +260,7 @@ async fn admit<S: Master<Snapshot: Send> + Send + Sync + 'static>(
     }
 }
 
-async fn read<S: Master<Snapshot: Send> + Send + Sync + 'static>(
+async fn read<S: Shared>(
     hub: &AtWork<S>,
     incoming: &mut Incoming,
     (epoch, session): (u64, SessionId),

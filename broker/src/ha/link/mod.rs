@@ -63,7 +63,7 @@ impl Clock {
     }
 }
 
-/// A slave's frames, one by one.
+/// A master's frames as its slave reads them, one by one.
 pub(super) struct Frames {
     stream: TcpStream,
     buffer: BytesMut,
@@ -130,9 +130,14 @@ pub(super) fn send(stream: &mut TcpStream, frames: &[Frame]) -> Result<(), LinkE
     if frames.is_empty() {
         return Ok(());
     }
+    Ok(stream.write_all(&encoded(frames))?)
+}
+
+/// Frames as they travel.
+fn encoded(frames: &[Frame]) -> Vec<u8> {
     let mut bytes = Vec::new();
     frames.iter().for_each(|frame| frame.encode_into(&mut bytes));
-    Ok(stream.write_all(&bytes)?)
+    bytes
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     TICK,
-    hub::{AtWork, Hub, Over, lock},
+    hub::{AtWork, Hub, Over, Shared, lock},
     wire,
 };
 use crate::{
@@ -36,7 +36,7 @@ const GATHER: Duration = Duration::from_millis(1);
 ///
 /// # Cancel safety
 /// May be dropped, and the connection with it.
-pub(super) async fn run<S: Master<Snapshot: Send> + Send + Sync + 'static>(
+pub(super) async fn run<S: Shared>(
     hub: &AtWork<S>,
     stream: &mut OwnedWriteHalf,
     hello: &Arc<Hello>,
@@ -93,7 +93,7 @@ fn feed<S: Master>(
     Ok(Feed::prepare(epoch, Some(snapshot), now_ms))
 }
 
-async fn pump<S: Master<Snapshot: Send> + Send + Sync + 'static>(
+async fn pump<S: Shared>(
     hub: &AtWork<S>,
     stream: &mut OwnedWriteHalf,
     feed: &Arc<Mutex<Feed<S>>>,
@@ -103,12 +103,17 @@ async fn pump<S: Master<Snapshot: Send> + Send + Sync + 'static>(
     loop {
         let heard = hub.acks().last(session)?;
         let now_ms = hub.clock.now_ms();
-        let quick = lock(feed).is_quick(&hub.store, now_ms);
-        let poll = {
-            let (hub, feed) = (hub.clone(), Arc::clone(feed));
-            move || lock(&feed).poll(&hub.store, heard, now_ms)
+        let quick = {
+            let mut feed = lock(feed);
+            feed.is_quick(&hub.store, now_ms).then(|| feed.poll(&hub.store, heard, now_ms))
         };
-        let frames = if quick { poll() } else { blocking(poll).await }?;
+        let frames = match quick {
+            Some(frames) => frames,
+            None => {
+                let (hub, feed) = (hub.clone(), Arc::clone(feed));
+                blocking(move || lock(&feed).poll(&hub.store, heard, now_ms)).await
+            }
+        }?;
         if frames.is_empty() {
             // Without news it is time to look at the time.
             let _ = timeout(TICK, news.notified()).await;

@@ -7,7 +7,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{GREETING_MAX, LinkError, WRITE_MAX};
+use super::{GREETING_MAX, LinkError, WRITE_MAX, encoded};
 use crate::ha::frame::{self, Frame};
 
 /// Bytes of room for what comes.
@@ -64,8 +64,7 @@ impl Incoming {
 /// # Errors
 /// [`LinkError`]: the peer takes nothing, or is gone.
 pub(super) async fn send(stream: &mut OwnedWriteHalf, frames: &[Frame]) -> Result<(), LinkError> {
-    let mut bytes = Vec::new();
-    frames.iter().for_each(|frame| frame.encode_into(&mut bytes));
+    let bytes = encoded(frames);
     let mut rest = bytes.as_slice();
     while rest.has_remaining() {
         let written = timeout(WRITE_MAX, stream.write_buf(&mut rest)).await;

@@ -133,12 +133,8 @@ impl<'a> Scanner<'a> {
     #[inline(never)]
     fn escaped_string(&mut self, unescaped: &mut String) -> Result<(), Malformed> {
         self.expect(b'"', "a string")?;
-        let start = self.position;
-        self.skip_plain();
         // Room for all of it at once, unless it has escaped quotes.
-        let rest = memchr(b'"', self.rest()).unwrap_or_default();
-        unescaped.reserve(self.position - start + rest);
-        unescaped.push_str(self.slice(start, self.position));
+        unescaped.reserve(memchr(b'"', self.rest()).unwrap_or_default());
         loop {
             let plain = self.position;
             self.skip_plain();
